@@ -1,0 +1,114 @@
+package table
+
+import (
+	"cmp"
+	"maps"
+	"reflect"
+	"slices"
+)
+
+// Delta is what differs in one map of two Sets: keys in order.
+type Delta[K comparable] struct {
+	Added, Changed, Removed []K
+}
+
+// Len returns the number of differences.
+func (d Delta[K]) Len() int { return len(d.Added) + len(d.Changed) + len(d.Removed) }
+
+// Difference is what differs between two Sets.
+type Difference struct {
+	Ports     Delta[PortID]
+	Uplinks   Delta[PortID]
+	Segments  Delta[SegmentID]
+	Endpoints Delta[EndpointKey]
+	VRFs      Delta[VRFID]
+	Routes    Delta[RouteKey]
+	NextHops  Delta[NextHopID]
+	NAT       Delta[NATKey]
+	Realms    Delta[RealmID]
+	AddrSets  Delta[AddrSetID]
+	Rulesets  Delta[RulesetID]
+	Timeouts  bool // whether they differ
+}
+
+// Len returns the number of differences; 0: the Sets are equal but for the
+// node's name.
+func (d *Difference) Len() int {
+	n := d.Ports.Len() + d.Uplinks.Len() + d.Segments.Len() + d.Endpoints.Len() + d.VRFs.Len() + d.Routes.Len() +
+		d.NextHops.Len() + d.NAT.Len() + d.Realms.Len() + d.AddrSets.Len() + d.Rulesets.Len()
+	if d.Timeouts {
+		n++
+	}
+	return n
+}
+
+// Diff returns what differs from before to after; nil stands for an empty Set.
+// Cost O(objects), and a comparison of the content of those that the Sets do
+// not share by pointer.
+func Diff(before, after *Set) *Difference {
+	if before == nil {
+		before = &Set{}
+	}
+	if after == nil {
+		after = &Set{}
+	}
+	return &Difference{
+		Ports:     delta(before.Ports, after.Ports, cmp.Compare),
+		Uplinks:   delta(before.Uplinks, after.Uplinks, cmp.Compare),
+		Segments:  delta(before.Segments, after.Segments, cmp.Compare),
+		Endpoints: delta(before.Endpoints, after.Endpoints, EndpointKey.Compare),
+		VRFs:      delta(before.VRFs, after.VRFs, cmp.Compare),
+		Routes:    delta(before.Routes, after.Routes, RouteKey.Compare),
+		NextHops:  delta(before.NextHops, after.NextHops, cmp.Compare),
+		NAT:       delta(before.NAT, after.NAT, NATKey.Compare),
+		Realms:    delta(before.Realms, after.Realms, cmp.Compare),
+		AddrSets:  delta(before.AddrSets, after.AddrSets, cmp.Compare),
+		Rulesets:  delta(before.Rulesets, after.Rulesets, cmp.Compare),
+		Timeouts:  before.Timeouts != after.Timeouts,
+	}
+}
+
+// Compare orders by segment, then by address.
+func (k EndpointKey) Compare(o EndpointKey) int {
+	return cmp.Or(cmp.Compare(k.Segment, o.Segment), k.Addr.Compare(o.Addr))
+}
+
+// Compare orders by router, then by address, then shorter prefixes first.
+func (k RouteKey) Compare(o RouteKey) int {
+	return cmp.Or(cmp.Compare(k.VRF, o.VRF), k.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(k.Prefix.Bits(), o.Prefix.Bits()))
+}
+
+// Compare orders by router, then out before in.
+func (k NATKey) Compare(o NATKey) int {
+	return cmp.Or(cmp.Compare(k.VRF, o.VRF), cmp.Compare(k.Dir, o.Dir))
+}
+
+func delta[K comparable, V any](before, after map[K]*V, compare func(a, b K) int) Delta[K] {
+	var d Delta[K]
+	for k, v := range after {
+		switch old, ok := before[k]; {
+		case !ok:
+			d.Added = append(d.Added, k)
+		case old != v && !reflect.DeepEqual(old, v):
+			d.Changed = append(d.Changed, k)
+		}
+	}
+	for k := range before {
+		if _, ok := after[k]; !ok {
+			d.Removed = append(d.Removed, k)
+		}
+	}
+	for _, list := range [][]K{d.Added, d.Changed, d.Removed} {
+		slices.SortFunc(list, compare)
+	}
+	return d
+}
+
+// sortedValues returns the objects of a map in the order of their keys.
+func sortedValues[K comparable, V any](m map[K]*V, compare func(a, b K) int) []*V {
+	out := make([]*V, 0, len(m))
+	for _, k := range slices.SortedFunc(maps.Keys(m), compare) {
+		out = append(out, m[k])
+	}
+	return out
+}
