@@ -1,0 +1,77 @@
+package testset
+
+import (
+	"testing"
+
+	"github.com/weft-net/weft/table"
+)
+
+// Every id that an object of the Set names is there.
+func TestReferencesResolve(t *testing.T) {
+	s := New()
+	for k, e := range s.Endpoints {
+		p := s.Ports[e.Port]
+		if p == nil || p.Segment != k.Segment || p.MAC != e.MAC || e.Segment != k.Segment || e.Addr != k.Addr {
+			t.Errorf("endpoint %v: %+v", k, e)
+		}
+		for _, id := range append(append([]table.RulesetID{}, e.Out...), e.In...) {
+			if s.Rulesets[id] == nil {
+				t.Errorf("endpoint %v: no ruleset %d", k, id)
+			}
+		}
+	}
+	for id, p := range s.Ports {
+		if s.Segments[p.Segment] == nil || p.ID != id || p.Node != 0 && s.VRFs[p.Node].NodePort != id {
+			t.Errorf("port %d: %+v", id, p)
+		}
+	}
+	for id, g := range s.Segments {
+		if g.ID != id || g.VRF != 0 && s.VRFs[g.VRF] == nil || g.Realm != 0 && s.Realms[g.Realm] == nil {
+			t.Errorf("segment %d: %+v", id, g)
+		}
+	}
+	for k, r := range s.Routes {
+		if r.VRF != k.VRF || r.Prefix != k.Prefix || k.Prefix != k.Prefix.Masked() || s.VRFs[k.VRF] == nil {
+			t.Errorf("route %v: %+v", k, r)
+		}
+		switch r.Kind {
+		case table.RouteConnected, table.RouteVia:
+			if s.Segments[r.Segment] == nil {
+				t.Errorf("route %v: no segment %d", k, r.Segment)
+			}
+		case table.RouteUp, table.RouteDown:
+			if s.VRFs[r.To] == nil || !r.Via.IsValid() {
+				t.Errorf("route %v: to %d via %s", k, r.To, r.Via)
+			}
+		case table.RouteUplink:
+			for _, id := range r.NextHops {
+				if n := s.NextHops[id]; n == nil || s.Uplinks[n.Uplink] == nil || s.Uplinks[n.Uplink].VRF != k.VRF {
+					t.Errorf("route %v: next hop %d", k, id)
+				}
+			}
+		}
+	}
+	for id, rs := range s.Rulesets {
+		for _, r := range rs.Rules {
+			for _, a := range r.Remote {
+				if s.AddrSets[a] == nil {
+					t.Errorf("ruleset %d rule %d: no set %d", id, r.ID, a)
+				}
+			}
+		}
+	}
+	for k, l := range s.NAT {
+		if l.Key != k || s.VRFs[k.VRF] == nil {
+			t.Errorf("NAT %v: %+v", k, l.Key)
+		}
+	}
+}
+
+func TestNewReturnsASetOfItsOwn(t *testing.T) {
+	a, b := New(), New()
+	a.Rulesets[RulesAny].Rules[0].Action = table.Drop
+	a.NAT[table.NATKey{VRF: Red, Dir: table.NATOut}].Rules[0].Action = table.NATTranslate
+	if b.Rulesets[RulesAny].Rules[0].Action != table.Allow || b.NAT[table.NATKey{VRF: Red, Dir: table.NATOut}].Rules[0].Action != table.NATExempt {
+		t.Error("two sets share objects")
+	}
+}
