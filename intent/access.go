@@ -178,8 +178,11 @@ func (r *PolicyNatRule) Translated() netip.Prefix {
 	return must(parseNetwork(r.TranslatedNetwork))
 }
 
-// TranslatedPort returns the new destination port of a DNAT rule; 0: kept. As
-// in NSX translated_ports is ignored without a service.
+// TranslatedPort returns translated_ports of a DNAT rule with a service: the
+// destination port that a TCP or UDP packet must have to be matched. What it is
+// translated to is the port of the service. 0: none, the service's port is
+// matched and kept; without a service translated_ports is ignored.
+// Source: NSX Policy API, schema PolicyNatRule, service and translated_ports.
 func (r *PolicyNatRule) TranslatedPort() uint16 {
 	if r.TranslatedPorts == "" || r.Service == "" {
 		return 0

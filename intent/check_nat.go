@@ -137,6 +137,6 @@ func (c *checker) translatedPorts(r *PolicyNatRule) {
 	case first != last:
 		c.value(field, Unsupported, r.TranslatedPorts, "is a range, not supported yet (one port)")
 	case first == 0:
-		c.value(field, BadPort, r.TranslatedPorts, "is not a port to translate to (1 to 65535)")
+		c.value(field, BadPort, r.TranslatedPorts, "is not a port that a packet can have (1 to 65535)")
 	}
 }

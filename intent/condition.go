@@ -28,50 +28,42 @@ func walkInto(list []Expression, yield func(Expression) bool) bool {
 //
 // The value of key Tag is scope|tag: `scope|` holds for any tag of the scope,
 // `|tag` for a tag without one. A value without a bar is a tag of any scope.
-// Source: NSX Policy API, schema Condition.
+//
+// A condition that denies, by its operator (NOTEQUALS, NOTIN), by its
+// scope_operator NOTEQUALS or by both, holds if no tag is what it names. Both
+// together deny once: scope and tag are one statement about one tag.
+// Source: NSX Policy API, schema Condition; the group criteria that NCP makes
+// of the selector operators NotIn (NOTIN) and DoesNotExist (scope_operator).
 func (c *Condition) Matches(o Object) bool {
 	m := o.Meta()
 	switch c.Key {
 	case "ALL":
 		return true
 	case "Name":
-		return compare(c.Operator, m.Name(), c.Value)
+		return compare(c.Operator, m.Name(), c.Value) != denies(c.Operator)
 	case "Tag":
-		return c.matchesTags(m.Tags)
+		return c.names(m.Tags) != (denies(c.Operator) || c.ScopeOperator == "NOTEQUALS")
 	}
 	return false
 }
 
-// matchesTags treats the operators that deny as "no tag does": NOTEQUALS on
-// the scope means that no tag has it.
-func (c *Condition) matchesTags(tags []Tag) bool {
+// names reports whether one of the tags is what the value and the operator
+// without its NOT say.
+func (c *Condition) names(tags []Tag) bool {
 	scope, value, barred := strings.Cut(c.Value, "|")
 	if !barred {
 		scope, value = "", scope
 	}
-	some := func(scoped bool, value func(string) bool) bool {
-		return slices.ContainsFunc(tags, func(t Tag) bool {
-			return (!scoped || t.Scope == scope) && value(t.Tag)
-		})
-	}
-	all := func(string) bool { return true }
-	if c.ScopeOperator == "NOTEQUALS" {
-		return !some(true, func(v string) bool { return value == "" || compare(c.Operator, v, value) })
-	}
-	if value == "" && scope != "" {
-		return some(true, all) != denies(c.Operator)
-	}
-	if denies(c.Operator) {
-		return !some(barred, func(v string) bool { return !compare(c.Operator, v, value) })
-	}
-	return some(barred, func(v string) bool { return compare(c.Operator, v, value) })
+	return slices.ContainsFunc(tags, func(t Tag) bool {
+		return (!barred || t.Scope == scope) && (value == "" || compare(c.Operator, t.Tag, value))
+	})
 }
 
 // denies reports whether an operator holds for what does not match.
 func denies(operator string) bool { return operator == "NOTEQUALS" || operator == "NOTIN" }
 
-// compare applies an operator to a have and a wanted text. IN and NOTIN take a
-// comma separated list.
+// compare applies an operator without its NOT to a have and a wanted text. IN
+// and NOTIN take a comma separated list.
 func compare(operator, have, want string) bool {
 	switch operator {
 	case "CONTAINS":
@@ -80,12 +72,8 @@ func compare(operator, have, want string) bool {
 		return strings.HasPrefix(have, want)
 	case "ENDSWITH":
 		return strings.HasSuffix(have, want)
-	case "NOTEQUALS":
-		return have != want
-	case "IN":
+	case "IN", "NOTIN":
 		return slices.Contains(strings.Split(want, ","), have)
-	case "NOTIN":
-		return !slices.Contains(strings.Split(want, ","), have)
 	}
 	return have == want
 }

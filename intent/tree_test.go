@@ -211,6 +211,17 @@ func TestConditionMatches(t *testing.T) {
 		{Condition{Key: "Tag", Operator: "NOTEQUALS", Value: "app|web"}, false},
 		{Condition{Key: "Tag", Operator: "EQUALS", ScopeOperator: "NOTEQUALS", Value: "app|"}, false},
 		{Condition{Key: "Tag", Operator: "EQUALS", ScopeOperator: "NOTEQUALS", Value: "tier|"}, true},
+		{Condition{Key: "Tag", Operator: "EQUALS", ScopeOperator: "NOTEQUALS", Value: "app|web"}, false},
+		{Condition{Key: "Tag", Operator: "EQUALS", ScopeOperator: "NOTEQUALS", Value: "app|db"}, true},
+		{Condition{Key: "Tag", Operator: "EQUALS", ScopeOperator: "NOTEQUALS", Value: "web"}, false},
+		// Two denials are one: no tag is app|web, no tag is app|db.
+		{Condition{Key: "Tag", Operator: "NOTEQUALS", ScopeOperator: "NOTEQUALS", Value: "app|web"}, false},
+		{Condition{Key: "Tag", Operator: "NOTEQUALS", ScopeOperator: "NOTEQUALS", Value: "app|db"}, true},
+		{Condition{Key: "Tag", Operator: "NOTIN", ScopeOperator: "NOTEQUALS", Value: "app|db,web"}, false},
+		{Condition{Key: "Tag", Operator: "NOTIN", ScopeOperator: "NOTEQUALS", Value: "app|db,x"}, true},
+		{Condition{Key: "Tag", Operator: "NOTIN", ScopeOperator: "NOTEQUALS", Value: "tier|"}, true},
+		{Condition{Key: "Tag", Operator: "CONTAINS", ScopeOperator: "NOTEQUALS", Value: "app|e"}, false},
+		{Condition{Key: "Name", Operator: "NOTIN", Value: "x,web"}, true},
 	} {
 		if got := row.c.Matches(o); got != row.want {
 			t.Errorf("%+v: got %v", row.c, got)

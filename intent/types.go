@@ -387,7 +387,7 @@ type PolicyNatRule struct {
 	SourceNetwork      string   `json:"source_network"`      // comma separated, empty or ANY: any; see Sources
 	DestinationNetwork string   `json:"destination_network"` // see Destinations
 	TranslatedNetwork  string   `json:"translated_network"`  // see Translated
-	TranslatedPorts    string   `json:"translated_ports"`    // see TranslatedPort
+	TranslatedPorts    string   `json:"translated_ports"`    // what is matched if there is a service, see TranslatedPort
 	Service            string   `json:"service"`             // path of a Service
 	Scope              []string `json:"scope"`               // Tier-0 interface paths; empty: all
 	Enabled            *bool    `json:"enabled"`             // default true; see IsEnabled

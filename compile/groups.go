@@ -1,0 +1,289 @@
+package compile
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/weft-net/weft/intent"
+	"github.com/weft-net/weft/table"
+)
+
+// Groups are evaluated from the port's side: a port looks for groups that may
+// hold it by its atoms (its tags, its segment's tags, its path, …), so that a
+// changed port costs what concerns that port, and a changed group costs the
+// ports that have one of its atoms. Each term of a group is found by one atom
+// that a port must have to be in it; atomAny if there is none.
+const atomAny = "*"
+
+// tagAtoms returns the atoms of an object's tags; owner is SegmentPort or
+// Segment.
+func tagAtoms(owner string, tags []intent.Tag) []string {
+	var out []string
+	for _, t := range tags {
+		out = append(out,
+			owner+" tag "+t.Scope+"|"+t.Tag,
+			owner+" scope "+t.Scope,
+			owner+" value "+t.Tag,
+		)
+	}
+	return out
+}
+
+// conditionAtom returns the atom that all ports which meet the condition have.
+func conditionAtom(c *intent.Condition) string {
+	if c.Key != "Tag" || c.Operator != "EQUALS" || c.ScopeOperator == "NOTEQUALS" {
+		return atomAny
+	}
+	scope, value, barred := strings.Cut(c.Value, "|")
+	switch {
+	case !barred:
+		return c.MemberType + " value " + scope
+	case value == "" && scope != "":
+		return c.MemberType + " scope " + scope
+	case value == "":
+		return atomAny
+	}
+	return c.MemberType + " tag " + c.Value
+}
+
+// termAtoms returns atoms one of which every port that is in the term has.
+func termAtoms(term []intent.Expression) []string {
+	best := []string{atomAny}
+	for _, e := range term {
+		var atoms []string
+		switch e := e.(type) {
+		case *intent.Condition:
+			atoms = []string{conditionAtom(e)}
+		case *intent.NestedExpression:
+			for _, t := range e.Terms() {
+				atoms = append(atoms, termAtoms(t)...)
+			}
+		case *intent.PathExpression:
+			atoms = e.Paths
+		case *intent.MACAddressExpression:
+			for _, m := range e.MACs() {
+				atoms = append(atoms, macAtom(m))
+			}
+		}
+		if narrowness(atoms) > narrowness(best) {
+			best = atoms
+		}
+	}
+	return best
+}
+
+// narrowness guesses how few ports have atoms: the worst of them counts.
+func narrowness(atoms []string) int {
+	worst := len(narrowest)
+	for _, a := range atoms {
+		at := slices.IndexFunc(narrowest, func(prefix string) bool { return strings.HasPrefix(a, prefix) })
+		worst = min(worst, at)
+	}
+	if atoms == nil {
+		return -1
+	}
+	return worst
+}
+
+// narrowest is the prefixes of atoms, the widest first.
+var narrowest = []string{atomAny, "Segment scope", "SegmentPort scope", "Segment value", "Segment tag", "SegmentPort value", "SegmentPort tag", "mac ", "/"}
+
+func macAtom(m intent.MAC) string { return "mac " + string(m[:]) }
+
+// isWritten reports whether a term is written addresses, which hold in every
+// realm and need no port. NSX: such groups have no effect in Applied To.
+func isWritten(term []intent.Expression) (*intent.IPAddressExpression, bool) {
+	if len(term) != 1 {
+		return nil, false
+	}
+	e, ok := term[0].(*intent.IPAddressExpression)
+	return e, ok
+}
+
+func (x *run) buildTerms(path string) any {
+	g, ok := object[*intent.Group](x, path)
+	if !ok {
+		return nil
+	}
+	for _, term := range g.Terms() {
+		if _, ok := isWritten(term); ok {
+			continue
+		}
+		for _, a := range termAtoms(term) {
+			x.emit(ref{relTerm, a, ""}, path)
+		}
+	}
+	return nil
+}
+
+// buildWritten collects the prefixes that a group lists, and those of groups
+// that it contains.
+func (x *run) buildWritten(path string) any {
+	g, ok := object[*intent.Group](x, path)
+	if !ok {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, term := range g.Terms() {
+		if e, ok := isWritten(term); ok {
+			out = append(out, e.Prefixes()...)
+			continue
+		}
+		e, ok := term[0].(*intent.PathExpression)
+		if !ok || len(term) > 1 {
+			continue
+		}
+		for _, p := range e.Paths {
+			if isGroup(p) {
+				out = append(out, x.written(p)...)
+			}
+		}
+	}
+	return disjoint(out)
+}
+
+func (x *run) written(group string) []netip.Prefix {
+	return built[[]netip.Prefix](x, ref{factWritten, group, ""})
+}
+
+// isGroup reports whether a path is a group's.
+func isGroup(path string) bool { return strings.Contains(path, "/groups/") }
+
+// member is a port that groups are evaluated for.
+type member struct {
+	x       *run
+	port    *intent.SegmentPort
+	segment *intent.Segment
+	known   map[string]bool // group → holds the port
+}
+
+func (x *run) buildGroups(path string) any {
+	p, ok := object[*intent.SegmentPort](x, path)
+	if !ok {
+		return nil
+	}
+	s, ok := object[*intent.Segment](x, p.SegmentPath())
+	if !ok {
+		return nil
+	}
+	m := &member{x: x, port: p, segment: s, known: map[string]bool{}}
+	atoms := append([]string{atomAny, path, s.Path}, tagAtoms("SegmentPort", p.Tags)...)
+	atoms = append(atoms, tagAtoms("Segment", s.Tags)...)
+	for _, b := range p.Bindings() {
+		atoms = append(atoms, macAtom(b.MAC))
+	}
+	slices.Sort(atoms)
+	var out []string
+	for atoms = slices.Compact(atoms); len(atoms) > 0; atoms = atoms[1:] {
+		for _, g := range members(x, ref{relTerm, atoms[0], ""}, strings.Compare) {
+			if m.in(g) && !slices.Contains(out, g) {
+				out = append(out, g)
+				atoms = append(atoms, g) // who contains g
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// in reports whether the group holds the port.
+func (m *member) in(group string) bool {
+	if holds, ok := m.known[group]; ok {
+		return holds
+	}
+	m.known[group] = false
+	g, ok := object[*intent.Group](m.x, group)
+	if ok {
+		m.known[group] = m.inTerms(g.Terms())
+	}
+	return m.known[group]
+}
+
+func (m *member) inTerms(terms [][]intent.Expression) bool {
+	return slices.ContainsFunc(terms, func(term []intent.Expression) bool {
+		if _, ok := isWritten(term); ok {
+			return false
+		}
+		return !slices.ContainsFunc(term, func(e intent.Expression) bool { return !m.meets(e) })
+	})
+}
+
+// meets reports whether the port meets one operand. Written addresses beside
+// other operands select ports that have one of them.
+func (m *member) meets(e intent.Expression) bool {
+	switch e := e.(type) {
+	case *intent.Condition:
+		if e.MemberType == "Segment" {
+			return e.Matches(m.segment)
+		}
+		return e.MemberType == "SegmentPort" && e.Matches(m.port)
+	case *intent.NestedExpression:
+		return m.inTerms(e.Terms())
+	case *intent.PathExpression:
+		return slices.ContainsFunc(e.Paths, func(p string) bool {
+			return p == m.port.Path || p == m.segment.Path || isGroup(p) && m.in(p)
+		})
+	case *intent.IPAddressExpression:
+		prefixes := e.Prefixes()
+		return slices.ContainsFunc(m.port.Bindings(), func(b intent.Binding) bool { return holds(prefixes, b.Addr) })
+	case *intent.MACAddressExpression:
+		macs := e.MACs()
+		return slices.ContainsFunc(m.port.Bindings(), func(b intent.Binding) bool { return slices.Contains(macs, b.MAC) })
+	}
+	return false
+}
+
+func (x *run) groupsOf(port string) []string {
+	return built[[]string](x, ref{factGroups, port, ""})
+}
+
+// buildRows puts the addresses of a port into the groups that hold it.
+func (x *run) buildRows(path string) any {
+	p := built[*port](x, ref{factPort, path, ""})
+	if p == nil {
+		return nil
+	}
+	s, _ := object[*intent.Segment](x, intent.ParentOf(path))
+	for _, g := range x.groupsOf(path) {
+		for _, b := range p.Bindings {
+			for _, realm := range x.realmsOf(s, b.Addr) {
+				x.emit(ref{relRow, g, ""}, table.RealmPrefix{Realm: realm, Prefix: host(b.Addr)})
+			}
+		}
+	}
+	return nil
+}
+
+// compareRows is the order of AddrSet.Addrs.
+func compareRows(a, b table.RealmPrefix) int {
+	return cmp.Or(cmp.Compare(a.Realm, b.Realm), comparePrefixes(a.Prefix, b.Prefix))
+}
+
+func (x *run) buildAddrSet(group string) any {
+	g, ok := object[*intent.Group](x, group)
+	if !ok {
+		return nil
+	}
+	out := &table.AddrSet{ID: x.addrSetID(group), Path: group, Name: g.Name()}
+	out.Addrs = members(x, ref{relRow, group, ""}, compareRows)
+	for _, p := range x.written(group) {
+		out.Addrs = append(out.Addrs, table.RealmPrefix{Realm: table.AnyRealm, Prefix: p})
+	}
+	return out
+}
+
+// buildLiteral makes the set of addresses that are written in a rule; list is
+// their text.
+func (x *run) buildLiteral(list string) any {
+	out := &table.AddrSet{ID: x.addrSetID(list), Path: list, Name: list}
+	for s := range strings.SplitSeq(list, ",") {
+		out.Addrs = append(out.Addrs, table.RealmPrefix{Realm: table.AnyRealm, Prefix: netip.MustParsePrefix(s)})
+	}
+	return out
+}
+
+func (x *run) addrSetID(name string) table.AddrSetID {
+	return table.AddrSetID(x.id(poolAddrSet, name))
+}
