@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Types that the programs and the loader share. Go's mirror of each of them is
+ * generated (bpf2go -type), so a layout is written down once, here.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define MAX_ROUTERS 8
+#define MAX_RULESETS 3
+#define MAX_GATEWAYS 4
+#define MAX_NEXTHOPS 8
+#define MAX_NAT_ROWS 256
+#define MAX_PORT_TRIES 64
+#define MAX_STEPS 32
+#define MAX_TRANSLATIONS 2
+
+/* A zone is the ifindex of a port, or a Tier-0's id with this bit. */
+#define ZONE_UPLINK (1u << 31)
+
+#define MAC_LEN 6
+
+/* 128 bit in network order; IPv4 is mapped into ::ffff:0:0/96. */
+struct addr {
+	__u32 w[4];
+};
+
+struct tuple {
+	struct addr src;
+	struct addr dst;
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+/* ---- tables: every value has two slots, see struct config ---- */
+
+/* What slot the current generation reads: present or, in a trie, a copy of
+ * the next shorter match, so that the row hides nothing that it must not. */
+enum presence {
+	ABSENT,
+	PRESENT,
+	COVER,
+};
+
+enum timeout_class {
+	TIMEOUT_TCP_OPENING,
+	TIMEOUT_TCP_ESTABLISHED,
+	TIMEOUT_TCP_CLOSING,
+	TIMEOUT_UDP_SINGLE,
+	TIMEOUT_UDP_MULTIPLE,
+	TIMEOUT_ICMP,
+	TIMEOUT_OTHER,
+	TIMEOUTS = 8, /* a power of two, so that the verifier sees the bound */
+};
+
+/* One row. Writing it is what makes a new Set current: generation and the
+ * slot that look-ups read (generation & 1) change at once. */
+struct config {
+	__u32 generation;
+	__u32 trace;          /* enum trace_mode */
+	__u32 clock;          /* the tick that it is, for tests of time-outs; 0: by the kernel's clock */
+	__u32 trace_ifindex;  /* TRACE_ONE: packets of this device ... */
+	struct tuple trace_tuple; /* ... with this tuple */
+	__u32 timeout[2][TIMEOUTS]; /* ticks */
+};
+
+enum trace_mode {
+	TRACE_OFF,
+	TRACE_ONE,
+	TRACE_ALL,
+};
+
+enum device_kind {
+	DEVICE_PORT = 1,
+	DEVICE_UPLINK,
+};
+
+/* devices: ifindex -> what is bound to it */
+struct device {
+	__u32 present;
+	__u32 kind;
+	__u32 id;      /* table.PortID */
+	__u32 segment; /* ports */
+	__u32 vrf;     /* uplinks */
+	struct addr address; /* uplinks: the router's own */
+	__u32 plen;          /* of its subnet, as 128 bit */
+	__u8 mac[MAC_LEN];   /* ports: the vNIC's; uplinks: the device's */
+	__u8 pad[2];
+};
+
+struct device_row {
+	struct device slot[2];
+};
+
+struct endpoint_key {
+	__u32 segment;
+	struct addr addr;
+};
+
+#define RULESET_HAS_ANY 1u  /* rules for any remote */
+#define RULESET_HAS_ID 2u   /* rules for remotes of an identity */
+#define RULESET_HAS_NONE 4u /* negated rules, for remotes without identity */
+
+struct ruleset_ref {
+	__u32 id;
+	__u32 flags;
+};
+
+struct endpoint {
+	__u32 present;
+	__u32 port;
+	__u32 ifindex; /* 0: a Node router's port, or not bound */
+	__u32 node;    /* VRF of the Node router behind the port */
+	__u8 mac[MAC_LEN];
+	__u8 unfiltered;
+	__u8 pad;
+	struct ruleset_ref out[MAX_RULESETS];
+	struct ruleset_ref in[MAX_RULESETS];
+};
+
+struct endpoint_row {
+	struct endpoint slot[2];
+};
+
+struct gateway {
+	struct addr addr;
+	__u32 plen; /* as 128 bit */
+};
+
+struct segment {
+	__u32 present;
+	__u32 vrf;
+	__u32 realm;
+	__u32 gateways;
+	struct gateway gateway[MAX_GATEWAYS];
+};
+
+struct segment_row {
+	struct segment slot[2];
+};
+
+#define VRF_NAT_OUT 1u
+#define VRF_NAT_IN 2u
+
+struct vrf {
+	__u32 present;
+	__u32 kind; /* table.VRFKind */
+	__u32 flags;
+	__u32 node_port;
+	__u32 node_segment;
+};
+
+struct vrf_row {
+	struct vrf slot[2];
+};
+
+struct route_key {
+	__u32 plen; /* 32 + bits of addr */
+	__u32 vrf;
+	struct addr addr;
+};
+
+struct route {
+	__u32 present;
+	__u32 kind; /* table.RouteKind */
+	__u32 segment;
+	__u32 to;
+	struct addr via; /* zero: none */
+	__u32 nexthops;
+	__u32 nexthop[MAX_NEXTHOPS];
+};
+
+struct route_row {
+	struct route slot[2];
+};
+
+struct nexthop {
+	__u32 present;
+	__u32 ifindex;
+	__u32 uplink; /* table.PortID */
+	struct addr addr; /* zero: the destination itself */
+};
+
+struct nexthop_row {
+	struct nexthop slot[2];
+};
+
+/* Which NAT rows cover an address: source outwards, destination inwards. */
+struct nat_index_key {
+	__u32 plen; /* 64 + bits of addr */
+	__u32 vrf;
+	__u32 dir; /* table.NATDir */
+	struct addr addr;
+};
+
+struct nat_index {
+	__u32 present;
+	__u32 list;
+	__u32 count;
+};
+
+struct nat_index_row {
+	struct nat_index slot[2];
+};
+
+struct nat_key {
+	__u32 list;
+	__u32 index;
+};
+
+struct nat {
+	__u32 present;
+	__u32 id; /* rule id */
+	__u8 action; /* table.NATAction */
+	__u8 proto;
+	__u8 one_to_one;
+	__u8 src_plen; /* as 128 bit */
+	__u8 dst_plen;
+	__u8 pad[3];
+	__u16 first; /* service number */
+	__u16 last;
+	__u16 to_port;
+	__u16 port_first;
+	__u16 port_last;
+	__u16 pad2;
+	__u32 iface; /* table.PortID; 0: any */
+	__u32 host_mask; /* one-to-one and pool: bits of the last word that the pool varies */
+	struct addr src;
+	struct addr dst;
+	struct addr to;
+};
+
+struct nat_row {
+	struct nat slot[2];
+};
+
+struct identity_key {
+	__u32 plen; /* 32 + bits of addr */
+	__u32 realm;
+	struct addr addr;
+};
+
+struct identity {
+	__u32 present;
+	__u32 id;
+};
+
+struct identity_row {
+	struct identity slot[2];
+};
+
+#define IDENTITY_NONE 0u
+#define IDENTITY_ANY 0xffffffffu
+
+struct rule_key {
+	__u32 plen; /* 64, or 72 + bits of svc */
+	__u32 ruleset;
+	__u32 identity;
+	__u8 proto;
+	__u8 svc[2]; /* network order */
+	__u8 pad;
+};
+
+struct rule {
+	__u32 present;
+	__u32 order; /* place in the ruleset: smaller wins */
+	__u32 id;
+	__u8 action; /* table.RuleAction */
+	__u8 strict;
+	__u8 pad[2];
+};
+
+struct rule_row {
+	struct rule slot[2];
+};
+
+/* ---- state ---- */
+
+enum flow_state {
+	STATE_NEW = 1,
+	STATE_REPLIED,
+	STATE_ESTABLISHED,
+	STATE_CLOSING,
+};
+
+#define FLOW_REPLY 1u
+#define FLOW_ROUTED 2u
+#define FLOW_NAT 4u
+#define FLOW_UPLINK 8u    /* leaves by an uplink */
+#define FLOW_FROM_PORT 16u /* enters by a port: smac is valid */
+
+struct flow_key {
+	struct tuple t;
+	__u32 zone;
+};
+
+struct flow {
+	__u32 generation;
+	__u32 seen; /* tick */
+	__u32 out;  /* ifindex */
+	__u8 state;
+	__u8 timeout; /* enum timeout_class of proto and state */
+	__u8 hops;
+	__u8 flags;
+	__u8 smac[MAC_LEN]; /* expected */
+	__u8 dmac[MAC_LEN]; /* of the output */
+	__u32 out_port;     /* table.PortID */
+	struct tuple t;     /* translated */
+	__u32 peer_zone;
+	__u32 in;            /* ifindex it entered by */
+	struct addr nexthop; /* uplink output */
+	struct addr mid_src; /* original only: the source after the first of two translations */
+};
+
+struct fragment_key {
+	struct addr src;
+	struct addr dst;
+	__u32 zone;
+	__u16 id;
+	__u8 proto;
+	__u8 pad;
+};
+
+struct fragment {
+	__be16 sport;
+	__be16 dport;
+	__u32 seen; /* tick */
+};
+
+struct neighbour_key {
+	__u32 ifindex;
+	struct addr addr;
+};
+
+struct neighbour {
+	__u8 mac[MAC_LEN];
+	__u8 own[MAC_LEN];
+	__u32 seen; /* tick */
+};
+
+/* ---- trace ---- */
+
+struct step {
+	__u32 id;
+	__u32 rule;
+	struct addr src;
+	struct addr dst;
+	__u8 stage;
+	__u8 reason;
+	__u8 pad[2];
+};
+
+enum verdict {
+	VERDICT_FORWARD = 1,
+	VERDICT_DROP,
+	VERDICT_ANSWER,
+	VERDICT_PASS,
+};
+
+struct event {
+	__u32 verdict;
+	__u32 reason;
+	__u32 rule;
+	__u32 out; /* table.PortID */
+	__u32 hops;
+	__u32 steps;
+	__u32 now; /* tick */
+	struct step step[MAX_STEPS];
+};

@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The walk: what the routers, the firewall and NAT make of a tuple
+ * (docs/pipeline.md section 7). It reads tables and changes only its struct
+ * walk, never a packet: a flow entry keeps the outcome.
+ *
+ * Each stage is a global function, so that the verifier looks at it once.
+ */
+#pragma once
+
+#include "common.h"
+
+enum mode {
+	MODE_NEW,
+	MODE_AGAIN,
+	MODE_REPLY,
+};
+
+enum next {
+	NEXT_SEGMENT,
+	NEXT_ROUTER,
+	NEXT_ENDPOINT,
+	NEXT_DONE,
+};
+
+enum outcome {
+	OUTCOME_NONE,
+	OUTCOME_FORWARD,
+	OUTCOME_LOCAL, /* the router answers echo */
+	OUTCOME_DROP,
+};
+
+/* What goes back to the sender of a dropped packet. */
+enum answer {
+	ANSWER_NONE,
+	ANSWER_ICMP,
+	ANSWER_REJECT, /* RST or ICMP 3,13 */
+};
+
+enum snat_kind {
+	SNAT_NONE,
+	SNAT_BLOCK, /* other source ports may be taken */
+	SNAT_ONE_TO_ONE,
+};
+
+/* table.VRFKind, RouteKind, NATDir, NATAction, RuleAction */
+enum { VRF_TIER0 = 1, VRF_TIER1, VRF_NODE };
+enum {
+	ROUTE_CONNECTED = 1,
+	ROUTE_LOCAL,
+	ROUTE_NAT,
+	ROUTE_UP,
+	ROUTE_DOWN,
+	ROUTE_NODE,
+	ROUTE_UPLINK,
+	ROUTE_VIA,
+	ROUTE_DISCARD,
+};
+enum { NAT_OUT = 1, NAT_IN };
+enum { NAT_TRANSLATE = 1, NAT_EXEMPT };
+enum { RULE_ALLOW = 1, RULE_DROP, RULE_REJECT, RULE_CONTINUE };
+
+struct walk {
+	/* the question */
+	struct tuple t;  /* as sent */
+	struct tuple t0; /* its connection's first packet, for hashes */
+	__u32 slot;
+	__u32 ttl; /* remaining; WALK_NO_TTL: does not run out */
+	__u8 mode;
+	__u8 routed;
+	__u8 check_mac; /* dmac is the frame's */
+	__u8 dmac[MAC_LEN];
+	__u8 trace;
+	__u16 svc; /* host order */
+	__u8 echo_request;
+	__u8 guarded; /* the packet passed spoofguard where it entered */
+	__u8 from_uplink;
+	/* mode reply: the original's sources, last first */
+	struct addr undo_from[2];
+	struct addr undo_to[2];
+
+	/* where it is */
+	__u8 next;
+	__u8 above;
+	__u8 l2;      /* NEXT_ENDPOINT within a segment, no router before */
+	__u8 hops;
+	__u8 src_translations;
+	__u8 dst_translations;
+	__u8 snat;
+	__u8 strict;
+	__u32 segment;
+	__u32 port; /* table.PortID by which it entered the segment */
+	__u32 vrf;
+	__u32 from_vrf; /* the Tier-1 it came up from */
+	struct addr src;
+	struct addr dst;
+	__be16 dport;
+	__u16 port_first;
+	__u16 port_last;
+	__u16 pad;
+	struct addr in_addr;  /* who sends ICMP errors */
+	struct addr endpoint; /* address to deliver to on segment */
+	struct addr mid_src;
+
+	/* firewall's and NAT's question and answer */
+	struct ruleset_ref ruleset[MAX_RULESETS];
+	struct addr remote;
+	__u32 realm;
+	__u32 nat_iface;
+	__u32 nat_dir;
+
+	/* the outcome */
+	__u8 outcome;
+	__u8 reason;
+	__u8 answer;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 out_uplink;
+	__u8 out_mac[MAC_LEN];
+	__u32 rule;
+	__u32 out;      /* ifindex */
+	__u32 out_port; /* table.PortID */
+	__u32 out_zone;
+	struct addr answer_addr;
+	struct addr nexthop;
+
+	struct event event;
+};
+
+#define WALK_NO_TTL 256
+
+inline_fn void step(struct walk *w, __u8 stage, __u32 id, __u32 rule)
+{
+	__u32 n = w->event.steps;
+
+	if (!w->trace || n >= MAX_STEPS)
+		return;
+	struct step *s = &w->event.step[n & (MAX_STEPS - 1)];
+
+	s->id = id;
+	s->rule = rule;
+	s->src = w->src;
+	s->dst = w->dst;
+	s->stage = stage;
+	s->reason = 0;
+	w->event.steps = n + 1;
+}
+
+inline_fn void step_reason(struct walk *w, __u8 reason)
+{
+	__u32 n = w->event.steps;
+
+	if (w->trace && n > 0 && n <= MAX_STEPS)
+		w->event.step[(n - 1) & (MAX_STEPS - 1)].reason = reason;
+}
+
+/* Ends the walk with a drop at a stage. */
+inline_fn void drop_at(struct walk *w, __u8 stage, __u32 id, __u32 rule, __u8 reason)
+{
+	step(w, stage, id, rule);
+	step_reason(w, reason);
+	w->outcome = OUTCOME_DROP;
+	w->next = NEXT_DONE;
+	w->reason = reason;
+	w->rule = rule;
+}
+
+inline_fn void answer_icmp(struct walk *w, __u8 type, __u8 code, const struct addr *from)
+{
+	w->answer = ANSWER_ICMP;
+	w->icmp_type = type;
+	w->icmp_code = code;
+	w->answer_addr = *from;
+}
+
+/* ---- look-ups: each returns the current slot, or NULL ---- */
+
+#define LOOKUP(NAME, MAP, KEYTYPE, TYPE)                                          \
+	inline_fn struct TYPE *NAME(KEYTYPE *key, __u32 slot)                     \
+	{                                                                         \
+		struct TYPE##_row *row = bpf_map_lookup_elem(&MAP, key);          \
+                                                                                  \
+		if (!row)                                                         \
+			return NULL;                                              \
+		return row->slot[slot & 1].present ? &row->slot[slot & 1] : NULL; \
+	}
+
+LOOKUP(device_get, weft_devices, __u32, device)
+LOOKUP(endpoint_get, weft_endpoints, struct endpoint_key, endpoint)
+LOOKUP(segment_get, weft_segments, __u32, segment)
+LOOKUP(vrf_get, weft_vrfs, __u32, vrf)
+LOOKUP(route_get, weft_routes, struct route_key, route)
+LOOKUP(nexthop_get, weft_nexthops, __u32, nexthop)
+LOOKUP(nat_index_get, weft_nat_index, struct nat_index_key, nat_index)
+LOOKUP(nat_get, weft_nat, struct nat_key, nat)
+LOOKUP(identity_get, weft_identities, struct identity_key, identity)
+LOOKUP(rule_get, weft_rules, struct rule_key, rule)
+
+inline_fn struct route *route_lookup(struct walk *w, const struct addr *dst)
+{
+	struct route_key k = { .plen = 32 + 128, .vrf = w->vrf, .addr = *dst };
+
+	return route_get(&k, w->slot);
+}
+
+#include "firewall.h"
+#include "nat.h"
+
+/* ---- stages ---- */
+
+inline_fn bool gateway_of(struct walk *w, const struct segment *s, struct addr *gw)
+{
+	if (!s->gateways)
+		return false;
+	*gw = s->gateway[0].addr;
+	for (int i = 0; i < MAX_GATEWAYS; i++) {
+		if (i < s->gateways && addr_in(&w->src, &s->gateway[i].addr, s->gateway[i].plen)) {
+			*gw = s->gateway[i].addr;
+			break;
+		}
+	}
+	return true;
+}
+
+/* Judges what leaves w->port for its segment; false: it stops here. */
+inline_fn bool leave_port(struct walk *w, const struct segment *s)
+{
+	struct endpoint_key k = { .segment = w->segment, .addr = w->src };
+	struct endpoint *e = endpoint_get(&k, w->slot);
+
+	if (!e || e->port != w->port) {
+		drop_at(w, STAGE_SPOOFGUARD, w->port, 0, REASON_SPOOFGUARD);
+		return false;
+	}
+	if (!w->guarded)
+		step(w, STAGE_SPOOFGUARD, w->port, 0);
+	w->guarded = 0;
+	if (e->unfiltered)
+		return true;
+	__builtin_memcpy(w->ruleset, e->out, sizeof(w->ruleset));
+	w->remote = w->dst;
+	w->realm = s->realm;
+	return firewall(w, STAGE_DFW_OUT, e->port);
+}
+
+/* Enters w->segment from w->port. */
+__noinline int walk_segment(struct walk *w)
+{
+	if (!w)
+		return 0;
+	struct segment *s = segment_get(&w->segment, w->slot);
+
+	if (!s) {
+		drop_at(w, STAGE_L2, w->segment, 0, REASON_NO_GATEWAY);
+		return 0;
+	}
+	if (w->mode != MODE_REPLY && !leave_port(w, s))
+		return 0;
+	if (!w->routed) {
+		w->l2 = 1;
+		w->endpoint = w->dst;
+		w->next = NEXT_ENDPOINT;
+		return 0;
+	}
+	w->check_mac = 0;
+	if (!s->vrf || !gateway_of(w, s, &w->in_addr)) {
+		drop_at(w, STAGE_L2, w->segment, 0, REASON_NO_GATEWAY);
+		return 0;
+	}
+	w->vrf = s->vrf;
+	w->above = 0;
+	w->from_vrf = 0;
+	w->next = NEXT_ROUTER;
+	return 0;
+}
+
+/* uRPF; true if the source may come this way. */
+inline_fn bool reverse_path(struct walk *w, const struct vrf *v)
+{
+	struct route *r;
+
+	if (w->above) {
+		r = route_lookup(w, &w->src);
+		if (!r)
+			return true;
+		if (r->kind == ROUTE_DOWN)
+			return v->kind != VRF_TIER0;
+		return r->kind != ROUTE_CONNECTED && r->kind != ROUTE_LOCAL && r->kind != ROUTE_NAT && r->kind != ROUTE_VIA;
+	}
+	if (v->kind != VRF_TIER0 || !w->from_vrf)
+		return true;
+	r = route_lookup(w, &w->src);
+	return r && r->kind == ROUTE_DOWN && r->to == w->from_vrf;
+}
+
+/* Mode reply, from above: takes back what SNAT did here. */
+inline_fn void undo_snat(struct walk *w)
+{
+	for (int i = 0; i < 2; i++) {
+		if (addr_zero(&w->undo_from[i]) || !addr_eq(&w->dst, &w->undo_from[i]))
+			continue;
+		struct route *r = route_lookup(w, &w->dst);
+
+		if (r && (r->kind == ROUTE_NAT || r->kind == ROUTE_LOCAL))
+			w->dst = w->undo_to[i];
+		return;
+	}
+}
+
+inline_fn void walk_local(struct walk *w)
+{
+	if (w->mode == MODE_NEW && w->echo_request) {
+		step(w, STAGE_LOCAL, w->vrf, 0);
+		w->outcome = OUTCOME_LOCAL;
+		w->next = NEXT_DONE;
+		w->answer_addr = w->dst;
+		return;
+	}
+	drop_at(w, STAGE_LOCAL, w->vrf, 0, REASON_NO_LISTENER);
+	if (w->t.proto == IPPROTO_UDP)
+		answer_icmp(w, 3, 3, &w->dst);
+}
+
+inline_fn void walk_out(struct walk *w, const struct nexthop *n)
+{
+	w->outcome = OUTCOME_FORWARD;
+	w->next = NEXT_DONE;
+	w->out = n->ifindex;
+	w->out_port = n->uplink;
+	w->out_uplink = 1;
+	w->out_zone = w->vrf | ZONE_UPLINK;
+	w->nexthop = addr_zero(&n->addr) ? w->dst : n->addr;
+}
+
+inline_fn void walk_uplink(struct walk *w, const struct route *r)
+{
+	__u32 n = r->nexthops;
+	struct nexthop *nh;
+	__u32 id;
+
+	if (n == 0 || n > MAX_NEXTHOPS) {
+		drop_at(w, STAGE_ROUTE, w->vrf, 0, REASON_NO_ROUTE);
+		return;
+	}
+	id = hash_tuple(&w->t0) % n;
+	barrier_var(id); /* or the mask, which the verifier wants, is optimised away */
+	id = r->nexthop[id & (MAX_NEXTHOPS - 1)];
+	nh = nexthop_get(&id, w->slot);
+	if (!nh || !nh->ifindex) {
+		drop_at(w, STAGE_ROUTE, w->vrf, 0, REASON_NO_ROUTE);
+		return;
+	}
+	w->nat_iface = nh->uplink;
+	w->nat_dir = NAT_OUT;
+	if (w->mode != MODE_REPLY && !translate(w, STAGE_SNAT))
+		return;
+	walk_out(w, nh);
+}
+
+/* Leaves a Node router by its port. */
+inline_fn void walk_node(struct walk *w, const struct route *r, const struct vrf *v)
+{
+	w->nat_iface = 0;
+	w->nat_dir = NAT_OUT;
+	if (w->mode != MODE_REPLY && !translate(w, STAGE_SNAT))
+		return;
+	w->segment = v->node_segment;
+	w->port = v->node_port;
+	w->routed = !addr_zero(&r->via);
+	w->check_mac = 0;
+	w->next = NEXT_SEGMENT;
+}
+
+inline_fn void walk_up(struct walk *w, const struct route *r)
+{
+	w->nat_iface = 0;
+	w->nat_dir = NAT_OUT;
+	if (w->mode != MODE_REPLY && !translate(w, STAGE_SNAT))
+		return;
+	w->from_vrf = w->vrf;
+	w->vrf = r->to;
+	w->in_addr = r->via;
+	w->above = 0;
+}
+
+/* One router. */
+__noinline int walk_router(struct walk *w)
+{
+	if (!w)
+		return 0;
+	struct vrf *v = vrf_get(&w->vrf, w->slot);
+	struct route *r;
+
+	if (!v) {
+		drop_at(w, STAGE_ROUTE, w->vrf, 0, REASON_NO_ROUTE);
+		return 0;
+	}
+	if (w->mode == MODE_REPLY) {
+		if (w->above)
+			undo_snat(w);
+	} else {
+		if (!reverse_path(w, v)) {
+			drop_at(w, STAGE_URPF, w->vrf, 0, REASON_URPF);
+			return 0;
+		}
+		if (w->above && (v->flags & VRF_NAT_IN)) {
+			w->nat_iface = w->from_uplink && v->kind == VRF_TIER0 ? w->port : 0;
+			w->nat_dir = NAT_IN;
+			if (!translate(w, STAGE_DNAT))
+				return 0;
+		}
+	}
+	r = route_lookup(w, &w->dst);
+	if (r)
+		step(w, STAGE_ROUTE, w->vrf, 0);
+	if (r && r->kind == ROUTE_LOCAL) {
+		walk_local(w);
+		return 0;
+	}
+	if (r && r->kind == ROUTE_NAT) {
+		drop_at(w, STAGE_LOCAL, w->vrf, 0, REASON_NO_LISTENER);
+		return 0;
+	}
+	if (w->ttl <= 1) {
+		drop_at(w, STAGE_TTL, w->vrf, 0, REASON_TTL_EXCEEDED);
+		answer_icmp(w, 11, 0, &w->in_addr);
+		return 0;
+	}
+	if (w->ttl != WALK_NO_TTL)
+		w->ttl--;
+	w->hops++;
+	step(w, STAGE_TTL, w->vrf, 0);
+	if (!r || r->kind == ROUTE_DISCARD ||
+	    (w->above && (r->kind == ROUTE_UP || r->kind == ROUTE_UPLINK || r->kind == ROUTE_NODE))) {
+		drop_at(w, STAGE_ROUTE, w->vrf, 0, REASON_NO_ROUTE);
+		answer_icmp(w, 3, 0, &w->in_addr);
+		return 0;
+	}
+	switch (r->kind) {
+	case ROUTE_CONNECTED:
+	case ROUTE_VIA:
+		w->segment = r->segment;
+		w->endpoint = r->kind == ROUTE_VIA ? r->via : w->dst;
+		w->l2 = 0;
+		w->next = NEXT_ENDPOINT;
+		break;
+	case ROUTE_UP:
+		walk_up(w, r);
+		break;
+	case ROUTE_DOWN:
+		w->vrf = r->to;
+		w->in_addr = r->via;
+		w->above = 1;
+		break;
+	case ROUTE_UPLINK:
+		walk_uplink(w, r);
+		break;
+	case ROUTE_NODE:
+		walk_node(w, r, v);
+		break;
+	default:
+		drop_at(w, STAGE_ROUTE, w->vrf, 0, REASON_NO_ROUTE);
+	}
+	return 0;
+}
+
+inline_fn void endpoint_missing(struct walk *w)
+{
+	if (w->l2) {
+		drop_at(w, STAGE_L2, w->segment, 0, REASON_MAC_UNKNOWN);
+		return;
+	}
+	drop_at(w, STAGE_ENDPOINT, w->segment, 0, REASON_NO_ENDPOINT);
+	answer_icmp(w, 3, 1, &w->in_addr);
+}
+
+/* Delivers to w->endpoint on w->segment. */
+__noinline int walk_endpoint(struct walk *w)
+{
+	if (!w)
+		return 0;
+	struct endpoint_key k = { .segment = w->segment, .addr = w->endpoint };
+	struct endpoint *e = endpoint_get(&k, w->slot);
+	struct segment *s = segment_get(&w->segment, w->slot);
+
+	if (!e || !s || (w->l2 && w->check_mac && !mac_eq(e->mac, w->dmac))) {
+		endpoint_missing(w);
+		return 0;
+	}
+	w->check_mac = 0;
+	step(w, w->l2 ? STAGE_L2 : STAGE_ENDPOINT, w->segment, 0);
+	if (!e->node && !e->ifindex) {
+		w->l2 = 0;
+		endpoint_missing(w);
+		return 0;
+	}
+	if (w->mode != MODE_REPLY && !e->unfiltered) {
+		__builtin_memcpy(w->ruleset, e->in, sizeof(w->ruleset));
+		w->remote = w->src;
+		w->realm = s->realm;
+		if (!firewall(w, STAGE_DFW_IN, e->port))
+			return 0;
+	}
+	if (e->node) {
+		w->vrf = e->node;
+		w->in_addr = k.addr;
+		w->above = 1;
+		w->from_vrf = 0;
+		w->next = NEXT_ROUTER;
+		return 0;
+	}
+	w->outcome = OUTCOME_FORWARD;
+	w->next = NEXT_DONE;
+	w->out = e->ifindex;
+	w->out_port = e->port;
+	w->out_zone = e->ifindex;
+	w->out_uplink = 0;
+	mac_copy(w->out_mac, e->mac);
+	return 0;
+}
+
+/* Walks until the outcome is known. The caller has filled in the question. */
+__noinline int walk(struct walk *w)
+{
+	int routers = 0;
+
+	if (!w)
+		return 0;
+	/* every router is followed by at most one other stage */
+	for (int i = 0; i < 2 * MAX_ROUTERS + 2; i++) {
+		if (w->next == NEXT_DONE)
+			return 0;
+		if (w->next == NEXT_SEGMENT) {
+			walk_segment(w);
+		} else if (w->next == NEXT_ENDPOINT) {
+			walk_endpoint(w);
+		} else if (routers++ < MAX_ROUTERS) {
+			walk_router(w);
+		} else {
+			break;
+		}
+	}
+	if (w->next != NEXT_DONE)
+		drop_at(w, STAGE_ROUTE, w->vrf, 0, REASON_ROUTER_LOOP);
+	return 0;
+}

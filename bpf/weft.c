@@ -1,0 +1,609 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * The data plane: three programs on tcx ingress. weft_port and weft_uplink
+ * forward TCP and UDP of known connections with one look-up in the flow table and hand
+ * everything else to weft_slow, which implements docs/pipeline.md in full.
+ */
+#include "flow.h"
+
+#include <linux/tcp.h>
+#include <linux/udp.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* Types that only Go uses would not reach it otherwise. */
+const enum counter *keep_counter __attribute__((unused));
+const enum timeout_class *keep_timeout_class __attribute__((unused));
+const enum flow_state *keep_flow_state __attribute__((unused));
+const enum verdict *keep_verdict __attribute__((unused));
+const enum presence *keep_presence __attribute__((unused));
+const enum device_kind *keep_device_kind __attribute__((unused));
+const enum trace_mode *keep_trace_mode __attribute__((unused));
+const struct event *keep_event __attribute__((unused));
+const struct step *keep_step __attribute__((unused));
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__array(values, int(struct __sk_buff *));
+} weft_calls SEC(".maps");
+
+/* ---- the slow way: everything ---- */
+
+inline_fn void emit(struct work *x, __u32 verdict, __u32 out)
+{
+	struct event *e = &x->w.event;
+	__u32 n = e->steps;
+
+	if (!x->w.trace)
+		return;
+	e->verdict = verdict;
+	e->reason = verdict == VERDICT_DROP || verdict == VERDICT_ANSWER ? x->w.reason : 0;
+	e->rule = verdict == VERDICT_DROP || verdict == VERDICT_ANSWER ? x->w.rule : 0;
+	e->out = out;
+	e->hops = x->w.hops;
+	e->now = x->now;
+	if (n > MAX_STEPS)
+		n = MAX_STEPS;
+	if (bpf_ringbuf_output(&weft_events, e, __builtin_offsetof(struct event, step) + n * sizeof(struct step), 0))
+		count(COUNTER_EVENTS_LOST);
+}
+
+inline_fn int drop(struct work *x)
+{
+	__u32 reason = x->w.reason;
+	__u64 *n = bpf_map_lookup_elem(&weft_drops, &reason);
+
+	if (n)
+		*n += 1;
+	emit(x, VERDICT_DROP, 0);
+	return ACT_DROP;
+}
+
+inline_fn int drop_for(struct work *x, __u8 stage, __u8 reason)
+{
+	drop_at(&x->w, stage, stage == STAGE_FLOW ? zone_id(x) : x->device.id, 0, reason);
+	return drop(x);
+}
+
+/* Drops for x->w.reason and answers the sender if the walk asks for it. */
+inline_fn int drop_answer(struct __sk_buff *skb, struct work *x)
+{
+	struct walk *w = &x->w;
+	__u32 reason = w->reason;
+	__u64 *n;
+	int err;
+
+	if (w->answer == ANSWER_NONE || x->p.icmp == ICMP_ERROR || x->p.later_fragment || (x->p.tcp & TCP_RST))
+		return drop(x);
+	if (w->answer == ANSWER_REJECT && x->p.t.proto == IPPROTO_TCP) {
+		err = make_reset(skb, &x->p);
+	} else if (w->answer == ANSWER_REJECT) {
+		err = make_icmp(skb, &x->p, 3 << 8 | 13, x->p.t.dst.w[3]);
+	} else {
+		err = make_icmp(skb, &x->p, w->icmp_type << 8 | w->icmp_code, w->answer_addr.w[3]);
+	}
+	n = bpf_map_lookup_elem(&weft_drops, &reason);
+	if (n)
+		*n += 1;
+	if (err) {
+		emit(x, VERDICT_DROP, 0);
+		return ACT_DROP;
+	}
+	emit(x, VERDICT_ANSWER, x->device.id);
+	return send_back(skb, x->device.kind == DEVICE_UPLINK);
+}
+
+inline_fn int forward(struct __sk_buff *skb, struct work *x, const struct flow *f)
+{
+	struct fragment_key k = {};
+	struct fragment v = {};
+
+	if (x->p.first_fragment) {
+		k.src = x->p.t.src;
+		k.dst = x->p.t.dst;
+		k.zone = x->key.zone;
+		k.id = x->p.id;
+		k.proto = x->p.t.proto;
+		v.sport = x->key.t.sport;
+		v.dport = x->key.t.dport;
+		v.seen = x->now;
+		bpf_map_update_elem(&weft_fragments, &k, &v, BPF_ANY);
+	}
+	x->w.src = f->t.src;
+	x->w.dst = f->t.dst;
+	step(&x->w, STAGE_DELIVER, f->out_port, 0);
+	x->w.hops = f->hops;
+	emit(x, VERDICT_FORWARD, f->out_port);
+	return flow_apply(skb, f, &x->key.t, !x->p.later_fragment, x->now);
+}
+
+/* A neighbour of an uplink says who it is; the kernel's stack hears it too. */
+inline_fn int uplink_arp(struct work *x)
+{
+	const __u8 *a = x->p.data;
+	struct neighbour_key k = { .ifindex = x->ifindex };
+	struct neighbour v = { .seen = x->now };
+
+	addr_v4(&k.addr, raw32(a + 28));
+	if (x->p.head >= 42 && be16(a + 14) == 1 && be16(a + 16) == 0x0800 && be16(a + 18) == 0x0604 &&
+	    raw32(a + 28) && addr_in(&k.addr, &x->device.address, x->device.plen)) {
+		mac_copy(v.mac, a + 22);
+		mac_copy(v.own, x->device.mac);
+		bpf_map_update_elem(&weft_neighbours, &k, &v, BPF_ANY);
+	}
+	emit(x, VERDICT_PASS, 0);
+	return ACT_PASS;
+}
+
+/* Finds the MAC that answers for an address on the segment; false: nobody. */
+inline_fn bool arp_owner(struct work *x, const struct addr *target)
+{
+	struct endpoint_key k = { .segment = x->device.segment, .addr = *target };
+	struct segment *s = segment_get(&k.segment, x->slot);
+	struct endpoint *e;
+
+	if (!s)
+		return false;
+	for (int i = 0; i < MAX_GATEWAYS; i++) {
+		if (i < s->gateways && addr_eq(&s->gateway[i].addr, target)) {
+			mac_set_router(x->w.out_mac);
+			return true;
+		}
+	}
+	e = endpoint_get(&k, x->slot);
+	if (!e || e->port == x->device.id)
+		return false;
+	mac_copy(x->w.out_mac, e->mac);
+	return true;
+}
+
+inline_fn bool arp_sender_ok(struct work *x)
+{
+	const __u8 *a = x->p.data;
+	struct endpoint_key k = { .segment = x->device.segment };
+	struct endpoint *e;
+
+	if (!mac_eq(a + 6, a + 22))
+		return false;
+	if (!raw32(a + 28))
+		return mac_eq(a + 22, x->device.mac);
+	addr_v4(&k.addr, raw32(a + 28));
+	e = endpoint_get(&k, x->slot);
+	return e && e->port == x->device.id && mac_eq(e->mac, a + 22);
+}
+
+inline_fn int port_arp(struct __sk_buff *skb, struct work *x)
+{
+	const __u8 *a = x->p.data;
+	struct addr target;
+
+	if (x->p.head < 42 || be16(a + 14) != 1 || be16(a + 16) != 0x0800 || be16(a + 18) != 0x0604)
+		return drop_for(x, STAGE_NEIGHBOUR, REASON_MALFORMED);
+	addr_v4(&x->w.src, raw32(a + 28));
+	addr_v4(&target, raw32(a + 38));
+	x->w.dst = target;
+	if (!arp_sender_ok(x))
+		return drop_for(x, STAGE_NEIGHBOUR, REASON_SPOOFGUARD);
+	if (be16(a + 20) != 1 || !arp_owner(x, &target) || make_arp_reply(skb, &x->p, &x->w))
+		return drop_for(x, STAGE_NEIGHBOUR, REASON_ARP_UNKNOWN);
+	step(&x->w, STAGE_NEIGHBOUR, x->device.id, 0);
+	emit(x, VERDICT_ANSWER, x->device.id);
+	return send_back(skb, false);
+}
+
+inline_fn bool spoofguard(struct work *x)
+{
+	struct endpoint_key k = { .segment = x->device.segment, .addr = x->p.t.src };
+	struct endpoint *e = endpoint_get(&k, x->slot);
+
+	return e && e->port == x->device.id && mac_eq(e->mac, x->smac);
+}
+
+inline_fn bool fragment_ports(struct work *x)
+{
+	struct fragment_key k = {
+		.src = x->p.t.src, .dst = x->p.t.dst, .zone = x->key.zone, .id = x->p.id, .proto = x->p.t.proto,
+	};
+	struct fragment *v = bpf_map_lookup_elem(&weft_fragments, &k);
+
+	/* 30 s in ticks, rounded up */
+	if (!v || x->now - v->seen > 28)
+		return false;
+	x->key.t.sport = v->sport;
+	x->key.t.dport = v->dport;
+	return true;
+}
+
+/* Step 3: the hop limit ends on the way; who answers? */
+inline_fn int ttl_ends(struct __sk_buff *skb, struct work *x, bool reply)
+{
+	if (reply) {
+		again_reply(x, x->p.ttl);
+	} else {
+		ask(x, &x->key.t, &x->device, MODE_AGAIN, x->routed, x->p.ttl);
+		x->w.check_mac = 1;
+		mac_copy(x->w.dmac, x->dmac);
+		walk(&x->w);
+	}
+	if (x->w.outcome != OUTCOME_DROP)
+		return drop_for(x, STAGE_FLOW, REASON_TTL_EXCEEDED);
+	return drop_answer(skb, x);
+}
+
+struct quoted {
+	__u8 b[QUOTED_LEN];
+};
+
+inline_fn void quoted_sum4(__u8 *sum, __be32 from, __be32 to)
+{
+	*(__u16 *)sum = sum_replace4(*(__u16 *)sum, from, to);
+}
+
+inline_fn void quoted_sum(__u8 *sum, __u16 from, __u16 to)
+{
+	*(__u16 *)sum = sum_replace(*(__u16 *)sum, from, to);
+}
+
+inline_fn void quoted_address(__u8 *q, __u32 off, __u8 proto, __be32 to)
+{
+	__be32 from = *(__be32 *)(q + off);
+
+	quoted_sum4(q + 10, from, to);
+	if (proto == IPPROTO_UDP && *(__u16 *)(q + 26))
+		quoted_sum4(q + 26, from, to);
+	*(__be32 *)(q + off) = to;
+}
+
+inline_fn void quoted_port(__u8 *q, __u32 off, __u8 proto, __be16 from, __be16 to)
+{
+	if (from == to)
+		return;
+	if (proto == IPPROTO_ICMP) {
+		quoted_sum(q + 22, from, to);
+		off = 24;
+	}
+	if (proto == IPPROTO_UDP && *(__u16 *)(q + 26))
+		quoted_sum(q + 26, from, to);
+	*(__be16 *)(q + off) = to;
+}
+
+/* Rewrites what an ICMP error quotes, as section 5 says; t is its tuple. */
+__noinline int rewrite_quoted(struct __sk_buff *skb, struct work *x, struct flow *f, struct tuple *t)
+{
+	struct quoted q, old;
+	__u8 proto;
+	__s64 diff;
+
+	if (!x || !f || !t)
+		return -1;
+	proto = t->proto;
+	__builtin_memcpy(&q, x->p.data + QUOTED_OFF, QUOTED_LEN);
+	old = q;
+	quoted_address(q.b, 12, proto, f->t.dst.w[3]);
+	quoted_address(q.b, 16, proto, f->t.src.w[3]);
+	quoted_port(q.b, IP_LEN, proto, t->sport, f->t.dport);
+	quoted_port(q.b, IP_LEN + 2, proto, t->dport, f->t.sport);
+	if (proto == IPPROTO_UDP && *(__u16 *)(old.b + 26) && !*(__u16 *)(q.b + 26))
+		*(__u16 *)(q.b + 26) = 0xffff;
+	diff = bpf_csum_diff((void *)&old, QUOTED_LEN, (void *)&q, QUOTED_LEN, 0);
+	bpf_l4_csum_replace(skb, L4_OFF + 2, 0, diff, 0);
+	return bpf_skb_store_bytes(skb, QUOTED_OFF, &q, sizeof(q), 0);
+}
+
+/* Section 5. */
+inline_fn int icmp_error(struct __sk_buff *skb, struct work *x)
+{
+	struct tuple quoted = {};
+	struct flow *e, *f = &x->fresh;
+	int found;
+
+	if (!quoted_tuple(&x->p, &quoted))
+		return drop_for(x, STAGE_FLOW, REASON_ICMP_UNRELATED);
+	tuple_exchange(&x->key.t, &quoted);
+	found = flow_find(x);
+	if (found == FOUND_DROP)
+		return drop(x);
+	if (x->dead) {
+		x->old = x->peer;
+		bury(x, true);
+	}
+	e = bpf_map_lookup_elem(&weft_flows, &x->key);
+	if (found == FOUND_NONE || !e) {
+		x->w.src = x->p.t.src;
+		x->w.dst = x->p.t.dst;
+		return drop_for(x, STAGE_FLOW, REASON_ICMP_UNRELATED);
+	}
+	if (e->hops && x->p.ttl <= e->hops)
+		return ttl_ends(skb, x, e->flags & FLOW_REPLY);
+	*f = *e;
+	x->w.src = addr_eq(&x->p.t.src, &x->key.t.src) ? f->t.src : x->p.t.src;
+	x->w.dst = f->t.dst;
+	step(&x->w, STAGE_DELIVER, f->out_port, 0);
+	x->w.hops = f->hops;
+	emit(x, VERDICT_FORWARD, f->out_port);
+	if ((f->flags & FLOW_NAT) && rewrite_quoted(skb, x, f, &quoted))
+		return ACT_DROP;
+	/* the outer addresses; ICMP's checksum does not cover them */
+	rewrite_address(skb, OFF_IP_SRC, IPPROTO_ICMP, false, x->p.t.src.w[3], x->w.src.w[3]);
+	rewrite_address(skb, OFF_IP_DST, IPPROTO_ICMP, false, x->p.t.dst.w[3], x->w.dst.w[3]);
+	f->flags &= ~FLOW_NAT;
+	return flow_apply(skb, f, &x->key.t, false, x->now);
+}
+
+/* Why a packet may begin no connection, or REASON_NONE. */
+inline_fn __u8 refused(const struct packet *p)
+{
+	if (p->later_fragment)
+		return REASON_FRAGMENT;
+	if (p->t.proto == IPPROTO_TCP && (p->tcp & TCP_RST))
+		return REASON_TCP_STATE;
+	return p->icmp == ICMP_REPLY ? REASON_NO_CONNECTION : REASON_NONE;
+}
+
+/* A packet without an entry. */
+inline_fn int first_packet(struct __sk_buff *skb, struct work *x)
+{
+	__u8 reason = refused(&x->p);
+
+	if (reason) {
+		if (x->dead)
+			bury(x, true);
+		return drop_for(x, STAGE_FLOW, reason);
+	}
+	ask(x, &x->key.t, &x->device, MODE_NEW, x->routed, x->p.ttl);
+	x->w.check_mac = 1;
+	mac_copy(x->w.dmac, x->dmac);
+	walk(&x->w);
+	if (x->w.outcome == OUTCOME_LOCAL) {
+		if (make_echo_reply(skb, &x->p))
+			return ACT_DROP;
+		emit(x, VERDICT_ANSWER, x->device.id);
+		return send_back(skb, x->device.kind == DEVICE_UPLINK);
+	}
+	if (x->w.outcome != OUTCOME_FORWARD) {
+		if (x->dead)
+			bury(x, true);
+		return drop_answer(skb, x);
+	}
+	if (!connect_flow(x)) {
+		if (x->dead)
+			bury(x, true);
+		return drop(x);
+	}
+	step(&x->w, STAGE_CONNECT, x->fresh.t.sport != x->key.t.sport ? bpf_ntohs(x->fresh.t.sport) : 0, 0);
+	return forward(skb, x, &x->fresh);
+}
+
+inline_fn int known_packet(struct __sk_buff *skb, struct work *x)
+{
+	struct flow *e = bpf_map_lookup_elem(&weft_flows, &x->key);
+
+	if (!e)
+		return first_packet(skb, x);
+	if (e->hops && x->p.ttl <= e->hops)
+		return ttl_ends(skb, x, e->flags & FLOW_REPLY);
+	track(x, e);
+	return forward(skb, x, e);
+}
+
+inline_fn bool traced(const struct work *x)
+{
+	if (x->config.trace == TRACE_ONE)
+		return x->ifindex == x->config.trace_ifindex && tuple_eq(&x->p.t, &x->config.trace_tuple);
+	return x->config.trace == TRACE_ALL;
+}
+
+inline_fn int ip_packet(struct __sk_buff *skb, struct work *x)
+{
+	int found;
+
+	x->w.trace = traced(x);
+	x->w.src = x->p.t.src;
+	x->w.dst = x->p.t.dst;
+	x->key.t = x->p.t;
+	x->key.zone = x->ifindex;
+	mac_copy(x->dmac, x->p.data);
+	mac_copy(x->smac, x->p.data + MAC_LEN);
+	x->routed = mac_router(x->dmac);
+	if (x->device.kind == DEVICE_UPLINK) {
+		x->key.zone = x->device.vrf | ZONE_UPLINK;
+		x->routed = 1;
+	} else if (!spoofguard(x)) {
+		return drop_for(x, STAGE_SPOOFGUARD, REASON_SPOOFGUARD);
+	} else {
+		step(&x->w, STAGE_SPOOFGUARD, x->device.id, 0);
+	}
+	if (x->p.icmp == ICMP_ERROR)
+		return icmp_error(skb, x);
+	if (x->p.later_fragment && !fragment_ports(x))
+		return drop_for(x, STAGE_FLOW, REASON_FRAGMENT);
+	found = flow_find(x);
+	if (found == FOUND_DROP)
+		return drop_answer(skb, x);
+	if (found == FOUND_LIVE)
+		return known_packet(skb, x);
+	x->old = x->peer;
+	return first_packet(skb, x);
+}
+
+SEC("tc")
+int weft_slow(struct __sk_buff *skb)
+{
+	__u32 zero = 0, head = skb->len;
+	struct work *x = bpf_map_lookup_elem(&weft_work, &zero);
+	struct config *c = config();
+	struct device *d;
+	__u8 reason;
+
+	if (!x || !c)
+		return ACT_DROP;
+	__builtin_memset(&x->p, 0, sizeof(x->p));
+	x->config = *c;
+	x->slot = c->generation & 1;
+	x->now = clock_tick(c);
+	x->ifindex = skb->ifindex;
+	x->dead = 0;
+	x->w.event.steps = 0;
+	x->w.trace = c->trace == TRACE_ALL;
+	x->w.hops = 0;
+	x->w.reason = 0;
+	x->w.rule = 0;
+	x->w.answer = ANSWER_NONE;
+	__builtin_memset(&x->w.src, 0, sizeof(x->w.src));
+	__builtin_memset(&x->w.dst, 0, sizeof(x->w.dst));
+	d = device_get(&x->ifindex, x->slot);
+	if (!d) {
+		__builtin_memset(&x->device, 0, sizeof(x->device));
+		return drop_for(x, STAGE_PARSE, REASON_NO_PORT);
+	}
+	x->device = *d;
+	x->p.len = skb->len;
+	if (head > HEAD)
+		head = HEAD;
+	if (head < ETH_LEN || bpf_skb_load_bytes(skb, 0, x->p.data, head))
+		return drop_for(x, STAGE_PARSE, REASON_MALFORMED);
+	x->p.head = head;
+	reason = parse(&x->p);
+	if (reason)
+		return drop_for(x, STAGE_PARSE, reason);
+	if (bpf_skb_pull_data(skb, head))
+		return drop_for(x, STAGE_PARSE, REASON_MALFORMED);
+	if (!x->p.arp)
+		return ip_packet(skb, x);
+	return d->kind == DEVICE_UPLINK ? uplink_arp(x) : port_arp(skb, x);
+}
+
+/* ---- the fast way: TCP and UDP of connections that both sides know ---- */
+
+/* What the fast way reads of a packet. */
+struct plain {
+	__u8 ttl;
+	__u8 tcp; /* flags; 0 for UDP */
+};
+
+/* Reads a whole TCP or UDP packet that opens nothing; false: not one. */
+inline_fn bool plain_packet(struct __sk_buff *skb, struct tuple *t, struct plain *p)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct iphdr *ip = data + ETH_LEN;
+	__u16 total;
+
+	if (data + L4_OFF + 8 > end)
+		return false;
+	if (((struct ethhdr *)data)->h_proto != bpf_htons(ETH_P_IP) || *(__u8 *)ip != 0x45 ||
+	    (ip->frag_off & bpf_htons(0x3fff)))
+		return false;
+	total = bpf_ntohs(ip->tot_len);
+	if (total > skb->len - ETH_LEN)
+		return false;
+	if (ip->protocol == IPPROTO_TCP) {
+		struct tcphdr *tcp = data + L4_OFF;
+
+		if (data + L4_OFF + sizeof(*tcp) > end || (tcp->syn && !tcp->ack))
+			return false;
+		if (tcp->doff < 5 || total < IP_LEN + tcp->doff * 4)
+			return false;
+		p->tcp = *(__u8 *)(data + L4_OFF + 13);
+	} else if (ip->protocol == IPPROTO_UDP) {
+		struct udphdr *udp = data + L4_OFF;
+
+		if (total < IP_LEN + 8 || bpf_ntohs(udp->len) < 8)
+			return false;
+		p->tcp = 0;
+	} else {
+		return false;
+	}
+	addr_v4(&t->src, ip->saddr);
+	addr_v4(&t->dst, ip->daddr);
+	t->sport = *(__be16 *)(data + L4_OFF);
+	t->dport = *(__be16 *)(data + L4_OFF + 2);
+	t->proto = ip->protocol;
+	t->pad[0] = t->pad[1] = t->pad[2] = 0;
+	p->ttl = ip->ttl;
+	return true;
+}
+
+inline_fn bool same_entry(struct __sk_buff *skb, const struct flow *f)
+{
+	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (!(f->flags & FLOW_FROM_PORT))
+		return true;
+	if (data + ETH_LEN > end)
+		return false;
+	return frame_of(f, data, data + MAC_LEN);
+}
+
+/* Tracks as track() does; false: the slow way must look at the connection. */
+inline_fn bool settled(struct flow *f, const struct flow_key *k, __u8 tcp)
+{
+	struct flow_key peer;
+	struct flow *p;
+	__u8 state;
+
+	state = next_state(f, k->t.proto, tcp);
+	if (state == f->state)
+		return true;
+	p = peer_of(k, f, &peer);
+	if (!p)
+		return false;
+	f->state = p->state = state;
+	f->timeout = p->timeout = timeout_of(k->t.proto, state);
+	return true;
+}
+
+inline_fn int fast(struct __sk_buff *skb, __u32 zone)
+{
+	struct flow_key k;
+	struct config *c = config();
+	struct plain p;
+	struct flow *f;
+	__u32 now;
+
+	if (!c || c->trace || !plain_packet(skb, &k.t, &p))
+		goto slow;
+	k.zone = zone;
+	f = bpf_map_lookup_elem(&weft_flows, &k);
+	if (!f || f->generation != c->generation || !same_entry(skb, f) || (f->hops && p.ttl <= f->hops))
+		goto slow;
+	now = clock_tick(c);
+	if (f->seen != now && now - f->seen > c->timeout[c->generation & 1][f->timeout & (TIMEOUTS - 1)])
+		goto slow;
+	if (!settled(f, &k, p.tcp))
+		goto slow;
+	if (f->seen != now)
+		f->seen = now;
+	return flow_apply(skb, f, &k.t, true, now);
+slow:
+	bpf_tail_call(skb, &weft_calls, 0);
+	return ACT_DROP;
+}
+
+SEC("tc")
+int weft_port(struct __sk_buff *skb)
+{
+	return fast(skb, skb->ifindex);
+}
+
+SEC("tc")
+int weft_uplink(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	struct config *c = config();
+	struct device *d;
+
+	if (!c)
+		return ACT_DROP;
+	d = device_get(&ifindex, c->generation & 1);
+	if (!d) {
+		bpf_tail_call(skb, &weft_calls, 0);
+		return ACT_DROP;
+	}
+	return fast(skb, d->vrf | ZONE_UPLINK);
+}
