@@ -1,0 +1,274 @@
+package ebpf
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/weft-net/weft/bpf"
+	"github.com/weft-net/weft/dataplane"
+	"github.com/weft-net/weft/table"
+)
+
+// Driver is the kernel's data plane of one node. Its methods must be called in
+// the network namespace that holds the node's devices, one at a time.
+type Driver struct {
+	dir     string // where programs, maps and links are pinned
+	objs    bpf.WeftObjects
+	grace   *ebpf.Map  // writing to it waits until no program reads old slots
+	current bpf.Tables // what the active slots hold
+	config  bpf.WeftConfig
+}
+
+var _ dataplane.Driver = (*Driver)(nil)
+
+// programs are pinned under their names.
+func programs(o *bpf.WeftPrograms) map[string]**ebpf.Program {
+	return map[string]**ebpf.Program{
+		bpf.WeftProgWeftPort:   &o.WeftPort,
+		bpf.WeftProgWeftUplink: &o.WeftUplink,
+		bpf.WeftProgWeftSlow:   &o.WeftSlow,
+	}
+}
+
+// Open takes over the data plane pinned below pinDir, or loads one there. The
+// directory must be on a bpf file system; it is made if it is missing.
+//
+// Errors: another version's data plane is pinned there; the kernel refuses
+// (then the verifier's last lines are in the text).
+func Open(pinDir string) (*Driver, error) {
+	d := &Driver{dir: filepath.Join(pinDir, version())}
+	if err := onlyVersion(pinDir, version()); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(d.dir, "links"), 0o700); err != nil {
+		return nil, fmt.Errorf("pin directory: %w", err)
+	}
+	if err := d.load(); err != nil {
+		return nil, fmt.Errorf("data plane: %w", err)
+	}
+	if err := d.init(); err != nil {
+		d.Close()
+		return nil, fmt.Errorf("data plane: %w", err)
+	}
+	return d, nil
+}
+
+// version names the programs and the layout of their maps.
+func version() string {
+	sum := sha256.Sum256(bpf.Object())
+	return hex.EncodeToString(sum[:6])
+}
+
+func onlyVersion(pinDir, want string) error {
+	entries, err := os.ReadDir(pinDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if e.IsDir() && e.Name() != want {
+			return fmt.Errorf("%s: another version's data plane %s is loaded (this one is %s): take it down first", pinDir, e.Name(), want)
+		}
+	}
+	return err
+}
+
+// load opens the pinned programs, or loads and pins them. Maps are pinned by
+// name and shared either way.
+func (d *Driver) load() error {
+	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.dir}}
+	if d.pinned() {
+		return d.reopen(opts)
+	}
+	if err := bpf.LoadWeftObjects(&d.objs, opts); err != nil {
+		return err
+	}
+	if err := d.objs.WeftCalls.Put(uint32(0), d.objs.WeftSlow); err != nil {
+		return err
+	}
+	for name, p := range programs(&d.objs.WeftPrograms) {
+		if err := (*p).Pin(filepath.Join(d.dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Driver) pinned() bool {
+	for name := range programs(&d.objs.WeftPrograms) {
+		if _, err := os.Stat(filepath.Join(d.dir, name)); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *Driver) reopen(opts *ebpf.CollectionOptions) error {
+	spec, err := bpf.LoadWeft()
+	if err != nil {
+		return err
+	}
+	if err := spec.LoadAndAssign(&d.objs.WeftMaps, opts); err != nil {
+		return err
+	}
+	for name, p := range programs(&d.objs.WeftPrograms) {
+		if *p, err = ebpf.LoadPinnedProgram(filepath.Join(d.dir, name), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Driver) init() error {
+	inner := &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}
+	grace, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.ArrayOfMaps, KeySize: 4, ValueSize: 4, MaxEntries: 1, InnerMap: inner})
+	if err != nil {
+		return err
+	}
+	d.grace = grace
+	if err := d.objs.WeftConfig.Lookup(uint32(0), &d.config); err != nil {
+		return err
+	}
+	if d.config.Generation == 0 {
+		// Reply entries begin with generation 0, which must never be current.
+		d.config.Generation = 1
+		if err := d.objs.WeftConfig.Put(uint32(0), &d.config); err != nil {
+			return err
+		}
+	}
+	return d.tidyAll()
+}
+
+// wait returns when no program that began before still runs: the kernel waits
+// for them after a write to a map of maps (kernel/bpf/syscall.c,
+// maybe_wait_bpf_programs).
+func (d *Driver) wait() error {
+	inner, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err != nil {
+		return err
+	}
+	defer inner.Close()
+	return d.grace.Put(uint32(0), inner)
+}
+
+// Apply implements dataplane.Driver.
+func (d *Driver) Apply(ctx context.Context, set *table.Set, b dataplane.Binding) error {
+	devices := make(map[table.PortID]bpf.Device, len(b))
+	for id, l := range b {
+		devices[id] = bpf.Device{IfIndex: uint32(l.IfIndex), MAC: l.MAC}
+	}
+	want, err := bpf.Encode(set, devices)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	attached, err := d.attach(set, b)
+	if err != nil {
+		return errors.Join(err, d.detach(attached))
+	}
+	if err := d.swap(want, bpf.Timeouts(set.Timeouts)); err != nil {
+		return errors.Join(err, d.detach(attached))
+	}
+	return d.detachOthers(b)
+}
+
+// attach puts the programs on devices that do not have them yet and returns
+// those. Until the tables name a device, its packets are dropped.
+func (d *Driver) attach(set *table.Set, b dataplane.Binding) (attached []int, err error) {
+	for id, l := range b {
+		program := d.objs.WeftPort
+		if set.Uplinks[id] != nil {
+			program = d.objs.WeftUplink
+		} else if set.Ports[id] == nil {
+			continue
+		}
+		pin := d.linkPin(l.IfIndex)
+		if d.linked(pin, l.IfIndex) {
+			continue
+		}
+		at, err := link.AttachTCX(link.TCXOptions{Interface: l.IfIndex, Program: program, Attach: ebpf.AttachTCXIngress})
+		if err != nil {
+			return attached, fmt.Errorf("attach to device %d: %w", l.IfIndex, err)
+		}
+		err = at.Pin(pin)
+		at.Close()
+		if err != nil {
+			return attached, fmt.Errorf("pin %s: %w", pin, err)
+		}
+		attached = append(attached, l.IfIndex)
+	}
+	return attached, nil
+}
+
+func (d *Driver) linkPin(ifindex int) string {
+	return filepath.Join(d.dir, "links", strconv.Itoa(ifindex))
+}
+
+// linked reports whether the pin holds a link to the device; a pin whose
+// device is gone is removed.
+func (d *Driver) linked(pin string, ifindex int) bool {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if err != nil {
+		return false
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err == nil && info.TCX() != nil && int(info.TCX().Ifindex) == ifindex {
+		return true
+	}
+	os.Remove(pin)
+	return false
+}
+
+func (d *Driver) detach(ifindexes []int) error {
+	var errs []error
+	for _, i := range ifindexes {
+		errs = append(errs, os.Remove(d.linkPin(i)))
+	}
+	return errors.Join(errs...)
+}
+
+// detachOthers drops the links to devices that no port is bound to any more.
+func (d *Driver) detachOthers(b dataplane.Binding) error {
+	keep := map[string]bool{}
+	for _, l := range b {
+		keep[strconv.Itoa(l.IfIndex)] = true
+	}
+	entries, err := os.ReadDir(filepath.Join(d.dir, "links"))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if !keep[e.Name()] {
+			errs = append(errs, os.Remove(filepath.Join(d.dir, "links", e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close implements dataplane.Driver.
+func (d *Driver) Close() error {
+	if d.grace != nil {
+		d.grace.Close()
+	}
+	return d.objs.Close()
+}
+
+// Remove detaches the programs and removes every pin; the kernel frees the
+// rest when the Driver is closed.
+func (d *Driver) Remove() error { return os.RemoveAll(d.dir) }
+
+// RemovePinned removes whatever data plane is pinned below pinDir, of any
+// version, without loading anything.
+func RemovePinned(pinDir string) error { return os.RemoveAll(pinDir) }
