@@ -1,0 +1,54 @@
+package bpftest_test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/weft-net/weft/compile"
+	"github.com/weft-net/weft/internal/bpftest"
+	"github.com/weft-net/weft/internal/frames"
+	"github.com/weft-net/weft/internal/oracle"
+	"github.com/weft-net/weft/pipeline"
+	"github.com/weft-net/weft/table"
+)
+
+// TestKernelIsPipelineOnCompiledTrees compares random traffic over what the
+// compiler makes of random intent. Each tree follows another while the
+// connections of the former live on, so that every kind of change meets every
+// kind of flow entry and every two-slot row.
+func TestKernelIsPipelineOnCompiledTrees(t *testing.T) {
+	seed := number(t, "TEST_SEED", 1)
+	t.Logf("TEST_SEED=%d", seed)
+	r := rand.New(rand.NewPCG(seed, 9))
+	sets := []*table.Set{table.NewSet("host1")}
+	for range number(t, "WEFT_TREES", 12) {
+		compiled, _ := compile.New().Update(oracle.RandomTree(r, oracle.Small()), nil)
+		sets = append(sets, compiled["host1"])
+	}
+	j := bpftest.New(t, sets[0], true)
+	var src *frames.Source
+	seen := map[pipeline.Reason]int{}
+	for range 2 * len(sets) {
+		set := sets[r.IntN(len(sets))]
+		j.Apply(set)
+		if len(set.Endpoints) == 0 {
+			continue
+		}
+		if src == nil {
+			src = frames.New(r, set)
+		}
+		src.Reset(set)
+		for range number(t, "WEFT_PACKETS", 30000) / 20 {
+			in, frame := src.Next()
+			res := j.Run(in, frame)
+			seen[res.Reason]++
+			if res.Verdict == pipeline.Forward {
+				src.Forwarded(frame, res.Out, res.Frame)
+			}
+			if r.IntN(50) == 0 {
+				j.Clock(uint32(r.IntN(40)))
+			}
+		}
+	}
+	t.Log(seen, j.Flows())
+}
