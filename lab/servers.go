@@ -1,0 +1,97 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/weft-net/weft/internal/netns"
+)
+
+// listenTime bounds the wait for a started server.
+const listenTime = 10 * time.Second
+
+// startServer starts the HTTP server of m, which outlives this process, and
+// returns when it listens. Its output goes to a log in dir.
+func (s *System) startServer(ctx context.Context, dir string, m Machine) (Process, error) {
+	n, err := netns.Open(m.Namespace)
+	if err != nil {
+		return Process{}, err
+	}
+	defer n.Close()
+	logPath := filepath.Join(dir, "http-"+strings.TrimPrefix(m.Namespace, "weft-")+".log")
+	log, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return Process{}, err
+	}
+	defer log.Close()
+	args := slices.Clone(s.Server)
+	for _, port := range m.HTTP {
+		args = append(args, "--listen", ":"+strconv.Itoa(int(port)))
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := n.Do(cmd.Start); err != nil {
+		return Process{}, err
+	}
+	ended := make(chan struct{})
+	go func() { // reaps it, should it end before this process does
+		cmd.Wait()
+		close(ended)
+	}()
+	p, err := identify(cmd.Process.Pid)
+	if err == nil {
+		p.Machine = m.Name
+		err = n.Do(func() error { return awaitListeners(ctx, m.HTTP, ended) })
+	}
+	if err != nil {
+		return p, errors.Join(fmt.Errorf("http server of %s: %w%s", m.Name, err, lastLine(logPath)), cmd.Process.Kill())
+	}
+	return p, nil
+}
+
+// awaitListeners returns when something accepts connections on every port of
+// the current namespace's loopback, or ended is closed.
+func awaitListeners(ctx context.Context, ports []uint16, ended <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, listenTime)
+	defer cancel()
+	for _, port := range ports {
+		for {
+			address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port)))
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+			if err == nil {
+				conn.Close()
+				break
+			}
+			select {
+			case <-ended:
+				return errors.New("ended before it listened")
+			case <-ctx.Done():
+				return fmt.Errorf("does not listen on port %d: %w", port, err)
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
+// lastLine returns the end of a log for an error text, or nothing.
+func lastLine(path string) string {
+	data, err := os.ReadFile(path)
+	data = bytes.TrimSpace(data)
+	if err != nil || len(data) == 0 {
+		return ""
+	}
+	return " (" + string(data[bytes.LastIndexByte(data, '\n')+1:]) + ")"
+}
