@@ -1,0 +1,38 @@
+package main
+
+import (
+	"os"
+
+	"github.com/weft-net/weft/compile"
+	"github.com/weft-net/weft/dataplane"
+	"github.com/weft-net/weft/dataplane/ebpf"
+	"github.com/weft-net/weft/intent"
+	"github.com/weft-net/weft/lab"
+	"github.com/weft-net/weft/table"
+)
+
+// newSystem returns this machine with the compiler and the data plane that
+// weft is made of.
+func newSystem() (*lab.System, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return &lab.System{
+		StateDir: lab.DefaultStateDir,
+		PinDir:   lab.DefaultPinDir,
+		Server:   []string{self, "lab", "serve-http"},
+		Compile: func(tree *intent.Tree) (map[string]*table.Set, []intent.Problem) {
+			return compile.New().Update(tree, nil)
+		},
+		Open: openDriver,
+	}, nil
+}
+
+// openDriver opens the eBPF data plane, whose pins need their file system.
+func openDriver(pinDir string) (dataplane.Driver, error) {
+	if err := lab.MountBPF(); err != nil {
+		return nil, err
+	}
+	return ebpf.Open(pinDir)
+}

@@ -1,0 +1,270 @@
+package trace
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/weft-net/weft/internal/columns"
+	"github.com/weft-net/weft/internal/testset"
+	"github.com/weft-net/weft/packet"
+	"github.com/weft-net/weft/pipeline"
+	"github.com/weft-net/weft/table"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// named gives the rules of testset what people call them by.
+func named(set *table.Set) *table.Set {
+	const domain = "/infra/domains/default/security-policies/"
+	for id, name := range map[uint32]string{
+		testset.RuleQuarantine: "quarantine", testset.RuleNoMail: "no-mail", testset.RuleJump: "to-application",
+		testset.RuleNoProtocol: "no-mysql", testset.RuleStrict: "strict", testset.RuleNoSSHOut: "no-ssh-out",
+		testset.RuleWebOut: "web-out", testset.RuleWebIn: "web-in", testset.RulePing: "ping",
+		testset.RuleFromRed: "from-red-web", testset.RuleDB: "mysql", testset.RuleNoAdmin: "no-admin", testset.RuleAny: "any",
+	} {
+		for _, rs := range set.Rulesets {
+			for _, r := range rs.Rules {
+				if r.ID == id {
+					r.Name, r.Policy = name, domain+strings.ToLower(r.Category)
+					r.Path = r.Policy + "/rules/" + name
+				}
+			}
+		}
+	}
+	return set
+}
+
+// ask traces between two names; service is as on the command line, with the
+// source port behind a comma if it matters.
+func ask(t *testing.T, set *table.Set, src, dst, service string) *Result {
+	t.Helper()
+	ix := pipeline.NewIndex(set)
+	from, err := ResolveSource(ix, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := ResolveDestination(ix, dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := Question{From: from.Port, To: to.Port, Src: from.Addr, Dst: to.Addr, Proto: packet.ICMP, SrcPort: 49152}
+	service, sport, ok := strings.Cut(service, ",")
+	if ok {
+		q.SrcPort = number(t, sport)
+	}
+	if name, port, ok := strings.Cut(service, "/"); ok {
+		q.Proto = map[string]packet.Proto{"tcp": packet.TCP, "udp": packet.UDP, "sctp": packet.SCTP}[name]
+		q.DstPort = number(t, port)
+	}
+	res, err := Run(ix, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+func number(t *testing.T, text string) uint16 {
+	t.Helper()
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint16(n)
+}
+
+// text is a whole result for people.
+func text(t *testing.T, r *Result) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString(r.Heading() + "\n\n")
+	if err := columns.Print(&b, r.Steps); err != nil {
+		t.Fatal(err)
+	}
+	b.WriteString("\n" + strings.Join(r.Summary(), "\n") + "\n")
+	return b.String()
+}
+
+func TestTraces(t *testing.T) {
+	for _, tc := range []struct {
+		name              string
+		src, dst, service string
+		change            func(*table.Set)
+		want              Disposition
+		reason            pipeline.Reason // of the packet, or of its reply
+		hops              string
+	}{
+		{name: "bridged", src: "web1", dst: "web3", service: "tcp/80", want: Delivered, hops: "10.1.1.30"},
+		{name: "routed", src: "web1", dst: "db/db2", service: "udp/53", want: Delivered, hops: "10.1.1.1 10.1.2.11"},
+		{name: "other-tenant", src: "db1", dst: "dmz1", service: "tcp/80", want: Delivered, hops: "10.1.2.1 100.64.0.0 100.64.0.3 172.16.3.10"},
+		{name: "snat", src: "web1", dst: "192.0.2.77", service: "tcp/80,49153", want: Delivered, hops: "10.1.1.1 100.64.0.0 192.0.2.1 192.0.2.77"},
+		{name: "snat-twice", src: "web1", dst: "192.0.2.77", service: "tcp/80", want: Delivered, hops: "10.1.1.1 100.64.0.0 198.51.100.1 192.0.2.77"},
+		{name: "next-hop", src: "web1", dst: "192.0.2.1", service: "udp/53,49151", want: Delivered, hops: "10.1.1.1 100.64.0.0 192.0.2.1"},
+		{name: "dnat", src: "192.0.2.77@east", dst: "203.0.113.17", service: "tcp/80", want: Delivered, hops: "192.0.2.2 100.64.0.1 203.0.113.17"},
+		{name: "pod", src: "pod1", dst: "172.16.3.10", service: "tcp/80", want: Delivered, hops: "10.200.1.1 10.1.1.1 100.64.0.0 100.64.0.3 172.16.3.10"},
+		{name: "node-port", src: "web1", dst: "node-up", service: "tcp/30080", want: Delivered, hops: "10.1.1.20 10.1.1.20"},
+		{name: "gateway", src: "web1", dst: "10.1.2.1", service: "icmp", want: Delivered, hops: "10.1.2.1"},
+		{name: "no-subnet", src: "lan1", dst: "lan2", service: "sctp/5000", want: Delivered, hops: "10.9.0.2"},
+
+		{name: "dfw-emergency", src: "web1", dst: "web2", service: "tcp/80", want: Dropped, reason: pipeline.ReasonDFWRule},
+		{name: "dfw-environment", src: "web1", dst: "web3", service: "tcp/3306", want: Dropped, reason: pipeline.ReasonDFWRule},
+		{name: "dfw-application", src: "web1", dst: "192.0.2.77", service: "tcp/22", want: Dropped, reason: pipeline.ReasonDFWRule},
+		{name: "rejected-tcp", src: "web1", dst: "db1", service: "tcp/3307", want: Rejected, reason: pipeline.ReasonDFWRule, hops: "10.1.1.1 10.1.2.10"},
+		{name: "rejected-udp", src: "web1", dst: "db1", service: "udp/25", want: Rejected, reason: pipeline.ReasonDFWRule, hops: "10.1.2.10"},
+		{name: "default-deny", src: "db1", dst: "web1", service: "tcp/443", want: Dropped, reason: pipeline.ReasonDFWDefaultDeny, hops: "10.1.2.1"},
+		{name: "spoofguard", src: "10.1.7.7@web1", dst: "db1", service: "icmp", want: Dropped, reason: pipeline.ReasonSpoofguard},
+		{name: "arp-unknown", src: "web1", dst: "10.1.1.99", service: "icmp", want: Dropped, reason: pipeline.ReasonARPUnknown},
+		{name: "no-gateway", src: "lan1", dst: "192.0.2.77", service: "icmp", want: Dropped, reason: pipeline.ReasonNoGateway},
+		{name: "discarded", src: "web1", dst: "10.50.0.1", service: "icmp", want: Dropped, reason: pipeline.ReasonNoRoute, hops: "10.1.1.1 100.64.0.0 100.64.0.0"},
+		{name: "no-route", src: "web1", dst: "10.50.0.1", service: "icmp", want: Dropped, reason: pipeline.ReasonNoRoute, hops: "10.1.1.1 10.1.1.1", change: func(s *table.Set) {
+			delete(s.Routes, table.RouteKey{VRF: testset.Red, Prefix: netip.MustParsePrefix("0.0.0.0/0")})
+		}},
+		{name: "back-up", src: "192.0.2.77@east", dst: "172.16.4.4", service: "icmp", want: Dropped, reason: pipeline.ReasonNoRoute, hops: "192.0.2.2 100.64.0.3 100.64.0.3", change: func(s *table.Set) {
+			k := table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("172.16.4.0/24")}
+			down := *s.Routes[table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("172.16.3.0/24")}]
+			down.Prefix, s.Routes[k] = k.Prefix, &down
+		}},
+		{name: "no-endpoint", src: "web1", dst: "10.1.2.99", service: "icmp", want: Dropped, reason: pipeline.ReasonNoEndpoint, hops: "10.1.1.1 10.1.1.1"},
+		{name: "no-endpoint-via", src: "web1", dst: "10.201.0.1", service: "icmp", want: Dropped, reason: pipeline.ReasonNoEndpoint, hops: "10.1.1.1 10.1.1.1"},
+		{name: "no-listener", src: "web1", dst: "10.1.2.1", service: "udp/53", want: Dropped, reason: pipeline.ReasonNoListener, hops: "10.1.2.1"},
+		{name: "no-dnat", src: "192.0.2.77@east", dst: "203.0.113.17", service: "tcp/22", want: Dropped, reason: pipeline.ReasonNoListener, hops: "192.0.2.2"},
+		{name: "urpf", src: "10.1.2.10@east", dst: "172.16.3.10", service: "tcp/80", want: Dropped, reason: pipeline.ReasonURPF},
+		{name: "nat-depth", src: "pod1", dst: "192.0.2.77", service: "tcp/80,49152", want: Dropped, reason: pipeline.ReasonNATDepth, hops: "10.200.1.1 10.1.1.1 100.64.0.0"},
+		{name: "martian", src: "web1", dst: "web1", service: "icmp", want: Dropped, reason: pipeline.ReasonMartian},
+		{name: "reply-dropped", src: "web1", dst: "dmz1", service: "tcp/80", want: Delivered, reason: pipeline.ReasonNoRoute, hops: "10.1.1.1 100.64.0.0 100.64.0.3", change: func(s *table.Set) {
+			delete(s.Routes, table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("203.0.113.16/28")})
+			k := table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("203.0.113.0/24")}
+			s.Routes[k] = &table.Route{VRF: k.VRF, Prefix: k.Prefix, Kind: table.RouteDiscard}
+		}},
+		{name: "meant-another", src: "app2", dst: "web1", service: "icmp", want: Delivered, hops: "10.1.1.10"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			set := named(testset.New())
+			if tc.change != nil {
+				tc.change(set)
+			}
+			res := ask(t, set, tc.src, tc.dst, tc.service)
+			var hops []string
+			for _, h := range res.Hops {
+				hops = append(hops, h.Address.String())
+			}
+			dropped := res.Dropped
+			if dropped == nil && res.Reply != nil {
+				dropped = res.Reply.Dropped
+			}
+			if dropped == nil {
+				dropped = &Drop{Reason: pipeline.ReasonNone.String()}
+			}
+			got := []string{string(res.Disposition), dropped.Reason, strings.Join(hops, " ")}
+			if diff := cmp.Diff([]string{string(tc.want), tc.reason.String(), tc.hops}, got); diff != "" {
+				t.Errorf("disposition, reason, hops (-want +got):\n%s", diff)
+			}
+			golden(t, tc.name+".txt", []byte(text(t, res)))
+		})
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", name, diff)
+	}
+}
+
+// TestJSONNamesAreStable pins the form that programs read.
+func TestJSONNamesAreStable(t *testing.T) {
+	for name, q := range map[string][3]string{
+		"delivered.json": {"192.0.2.77@east", "203.0.113.17", "tcp/80"},
+		"rejected.json":  {"web1", "db1", "tcp/3307"},
+	} {
+		res := ask(t, named(testset.New()), q[0], q[1], q[2])
+		var b bytes.Buffer
+		e := json.NewEncoder(&b)
+		e.SetIndent("", "  ")
+		if err := e.Encode(res); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, b.Bytes())
+	}
+}
+
+// TestAllPairs asks for every pair of ports and some services, and compares
+// what a Result says in several places.
+func TestAllPairs(t *testing.T) {
+	set := named(testset.New())
+	ix := pipeline.NewIndex(set)
+	arrived, lost := 0, 0
+	for from := range set.Ports {
+		for to := range set.Ports {
+			for _, service := range []string{"icmp", "tcp/80", "tcp/25", "tcp/3306", "udp/5000"} {
+				src, dst := set.Ports[from].Path, set.Ports[to].Path
+				res := ask(t, set, src, dst, service)
+				if res.Arrives() {
+					arrived++
+				} else {
+					lost++
+				}
+				checkResult(t, src+" "+dst+" "+service, res)
+			}
+		}
+	}
+	if arrived == 0 || lost == 0 {
+		t.Errorf("%d flows arrive and %d do not: nothing was compared", arrived, lost)
+	}
+	gre := Question{From: testset.DB1, Src: netip.MustParseAddr("10.1.2.10"), Dst: netip.MustParseAddr("172.16.3.10"), Proto: 47}
+	if res, err := Run(ix, gre); err != nil || res.Protocol != "proto 47" || res.Disposition != Dropped {
+		t.Errorf("protocol 47: %v, %+v", err, res)
+	}
+	if _, err := Run(ix, Question{From: 9999}); err == nil {
+		t.Error("no error for an unknown port")
+	}
+	if _, err := Run(ix, Question{From: testset.Web1, Src: netip.MustParseAddr("::1"), Dst: netip.MustParseAddr("10.1.1.1")}); err == nil {
+		t.Error("no error for IPv6")
+	}
+}
+
+// checkResult compares the parts of a Result with each other.
+func checkResult(t *testing.T, what string, r *Result) {
+	t.Helper()
+	if (r.Disposition == Delivered) != (r.Dropped == nil) || (r.Reply != nil) != (r.Disposition == Delivered) || len(r.Steps) == 0 {
+		t.Errorf("%s: %s with drop %v, reply %v, %d steps", what, r.Disposition, r.Dropped, r.Reply, len(r.Steps))
+	}
+	last := netip.Addr{}
+	if n := len(r.Hops); n > 0 {
+		last = r.Hops[n-1].Address
+	}
+	if r.Arrives() && (last != r.Destination || r.Reply.SourceSeen != r.Destination || r.Reply.DestinationSeen != r.Source) {
+		t.Errorf("%s: arrives, last hop %s, reply from %s to %s", what, last, r.Reply.SourceSeen, r.Reply.DestinationSeen)
+	}
+	if d := r.Dropped; d != nil && (d.Advice == "" || strings.Contains(d.Advice, "\n") || d.Reason == pipeline.ReasonNone.String()) {
+		t.Errorf("%s: drop %+v", what, d)
+	}
+	steps := r.Steps
+	if r.Reply != nil {
+		steps = append(steps, r.Reply.Steps...)
+	}
+	for _, s := range steps {
+		if s.Text == "" || s.Component == "" || strings.Contains(s.Text, "\n") {
+			t.Errorf("%s: step %+v says nothing", what, s)
+		}
+	}
+}
