@@ -4,6 +4,7 @@ package dataplane
 import (
 	"context"
 
+	"github.com/weft-net/weft/packet"
 	"github.com/weft-net/weft/table"
 )
 
@@ -24,6 +25,11 @@ type Driver interface {
 	// nothing that packets can see. Established connections are judged again
 	// by the new Set with their next packet.
 	Apply(ctx context.Context, set *table.Set, b Binding) error
+	// Check reports how what is in force differs from set; nil: in nothing.
+	Check(set *table.Set, b Binding) error
+	// Record begins to record the packets with tuple t that enter by l.
+	Record(l Link, t packet.Tuple) (Recorder, error)
+	Status(ctx context.Context) (Status, error)
 	// Close lets go of the data plane, which goes on forwarding.
 	Close() error
 }

@@ -161,11 +161,7 @@ func (d *Driver) wait() error {
 
 // Apply implements dataplane.Driver.
 func (d *Driver) Apply(ctx context.Context, set *table.Set, b dataplane.Binding) error {
-	devices := make(map[table.PortID]bpf.Device, len(b))
-	for id, l := range b {
-		devices[id] = bpf.Device{IfIndex: uint32(l.IfIndex), MAC: l.MAC}
-	}
-	want, err := bpf.Encode(set, devices)
+	want, err := bpf.Encode(set, devices(b))
 	if err != nil {
 		return err
 	}
@@ -180,6 +176,14 @@ func (d *Driver) Apply(ctx context.Context, set *table.Set, b dataplane.Binding)
 		return errors.Join(err, d.detach(attached))
 	}
 	return d.detachOthers(b)
+}
+
+func devices(b dataplane.Binding) map[table.PortID]bpf.Device {
+	out := make(map[table.PortID]bpf.Device, len(b))
+	for id, l := range b {
+		out[id] = bpf.Device{IfIndex: uint32(l.IfIndex), MAC: l.MAC}
+	}
+	return out
 }
 
 // attach puts the programs on devices that do not have them yet and returns

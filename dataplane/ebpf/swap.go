@@ -10,6 +10,8 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/weft-net/weft/bpf"
+	"github.com/weft-net/weft/dataplane"
+	"github.com/weft-net/weft/table"
 )
 
 // row is one change of one map: what the old and the new Set have under a key.
@@ -177,4 +179,19 @@ func (d *Driver) Read() (bpf.Tables, error) {
 	}
 	err := d.tidyAll()
 	return d.current, err
+}
+
+// Check implements dataplane.Driver.
+func (d *Driver) Check(set *table.Set, b dataplane.Binding) error {
+	want, err := bpf.Encode(set, devices(b))
+	if err != nil {
+		return err
+	}
+	if _, err := d.Read(); err != nil {
+		return err
+	}
+	if n := len(d.changes(want)); n > 0 {
+		return fmt.Errorf("data plane: tables: %d rows differ from the ones last applied (apply them again)", n)
+	}
+	return nil
 }

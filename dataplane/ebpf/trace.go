@@ -4,13 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
+	"os"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/weft-net/weft/bpf"
+	"github.com/weft-net/weft/dataplane"
 	"github.com/weft-net/weft/packet"
 	"github.com/weft-net/weft/pipeline"
 	"github.com/weft-net/weft/table"
@@ -21,25 +22,6 @@ func ignoreEnd(err error) error {
 		return nil
 	}
 	return err
-}
-
-// Record is what the kernel did with one traced packet, in pipeline's words.
-type Record struct {
-	Verdict pipeline.Verdict
-	Reason  pipeline.Reason
-	Rule    uint32
-	Out     table.PortID
-	Hops    uint8
-	Steps   []Step
-}
-
-// Step is one step of a Record: the kernel's half of pipeline.Step.
-type Step struct {
-	Stage    pipeline.Stage
-	ID       uint32
-	Rule     uint32
-	Src, Dst netip.Addr
-	Reason   pipeline.Reason
 }
 
 // Recorder receives records of traced packets. Traced packets take the slow
@@ -54,14 +36,18 @@ func (d *Driver) RecordAll() (*Recorder, error) {
 	return d.record(bpf.WeftTraceModeTRACE_ALL, 0, bpf.WeftTuple{})
 }
 
-// RecordOne records the packets with tuple t that enter by the device ifindex.
-func (d *Driver) RecordOne(ifindex int, t packet.Tuple) (*Recorder, error) {
-	return d.record(bpf.WeftTraceModeTRACE_ONE, ifindex, mapTuple(t))
+// Record implements dataplane.Driver.
+func (d *Driver) Record(l dataplane.Link, t packet.Tuple) (dataplane.Recorder, error) {
+	return d.record(bpf.WeftTraceModeTRACE_ONE, l.IfIndex, mapTuple(t))
 }
 
 func (d *Driver) record(mode bpf.WeftTraceMode, ifindex int, t bpf.WeftTuple) (*Recorder, error) {
 	ring, err := ringbuf.NewReader(d.objs.WeftEvents)
 	if err != nil {
+		return nil, err
+	}
+	if err := drain(ring); err != nil {
+		ring.Close()
 		return nil, err
 	}
 	d.config.Trace, d.config.TraceIfindex, d.config.TraceTuple = uint32(mode), uint32(ifindex), t
@@ -72,12 +58,26 @@ func (d *Driver) record(mode bpf.WeftTraceMode, ifindex int, t bpf.WeftTuple) (*
 	return &Recorder{d: d, ring: ring}, nil
 }
 
+// drain drops records that an earlier recording left behind.
+func drain(ring *ringbuf.Reader) error {
+	ring.SetDeadline(time.Unix(1, 0))
+	for {
+		_, err := ring.Read()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // Next returns the next record; os.ErrDeadlineExceeded if none came in time.
-func (r *Recorder) Next(timeout time.Duration) (Record, error) {
+func (r *Recorder) Next(timeout time.Duration) (dataplane.Record, error) {
 	r.ring.SetDeadline(time.Now().Add(timeout))
 	raw, err := r.ring.Read()
 	if err != nil {
-		return Record{}, err
+		return dataplane.Record{}, err
 	}
 	return decodeEvent(raw.RawSample)
 }
@@ -88,19 +88,19 @@ func (r *Recorder) Close() error {
 	return errors.Join(r.d.objs.WeftConfig.Put(uint32(0), &r.d.config), r.ring.Close())
 }
 
-func decodeEvent(b []byte) (Record, error) {
+func decodeEvent(b []byte) (dataplane.Record, error) {
 	var e bpf.WeftEvent
 	full := make([]byte, binary.Size(e))
 	copy(full, b)
 	if _, err := binary.Decode(full, binary.NativeEndian, &e); err != nil {
-		return Record{}, fmt.Errorf("trace record: %w", err)
+		return dataplane.Record{}, fmt.Errorf("trace record: %w", err)
 	}
-	r := Record{
+	r := dataplane.Record{
 		Verdict: pipeline.Verdict(e.Verdict), Reason: pipeline.Reason(e.Reason), Rule: e.Rule,
 		Out: table.PortID(e.Out), Hops: uint8(e.Hops),
 	}
 	for _, s := range e.Step[:min(int(e.Steps), len(e.Step))] {
-		r.Steps = append(r.Steps, Step{
+		r.Steps = append(r.Steps, dataplane.Step{
 			Stage: pipeline.Stage(s.Stage), ID: s.Id, Rule: s.Rule,
 			Src: s.Src.Addr(), Dst: s.Dst.Addr(), Reason: pipeline.Reason(s.Reason),
 		})

@@ -7,11 +7,9 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -191,32 +189,8 @@ func (j *Judge) compareRecord() {
 	if err != nil {
 		j.fatal("record:", err, "pipeline:", j.res.Verdict, j.res.Reason)
 	}
-	want := ebpf.Record{Verdict: j.res.Verdict, Reason: j.res.Reason, Rule: j.res.Rule, Hops: got.Hops}
-	if want.Verdict == pipeline.Forward || want.Verdict == pipeline.Answer {
-		want.Out = j.res.Out
+	want := dataplane.RecordOf(&j.res)
+	if d := cmp.Diff(want.Lines(), got.Lines()); d != "" {
+		j.fatal("record (-pipeline +kernel):\n" + d)
 	}
-	if want.Verdict == pipeline.Forward {
-		want.Hops = j.res.Hops
-	}
-	for _, s := range j.res.Steps {
-		want.Steps = append(want.Steps, ebpf.Step{Stage: s.Stage, ID: s.ID, Rule: s.Rule, Src: s.Src, Dst: s.Dst, Reason: s.Reason})
-	}
-	if d := cmp.Diff(steps(want), steps(got)); d != "" {
-		j.fatal("record (-pipeline +kernel):\n" + d + "\n" + strings.Join(steps(got), "\n"))
-	}
-}
-
-// steps prints a record one line a step, which is what a person can compare.
-func steps(r ebpf.Record) []string {
-	out := []string{fmt.Sprintf("%v %v rule %d out %d hops %d", r.Verdict, r.Reason, r.Rule, r.Out, r.Hops)}
-	for _, s := range r.Steps {
-		if s.Stage == pipeline.StageParse {
-			s.Src, s.Dst = netip.Addr{}, netip.Addr{} // of a packet that can not be read
-		}
-		if s.Reason == pipeline.ReasonNoPort {
-			s.ID = 0 // the kernel has no name for a device that it does not know
-		}
-		out = append(out, fmt.Sprintf("%v id %d rule %d %v > %v %v", s.Stage, s.ID, s.Rule, s.Src, s.Dst, s.Reason))
-	}
-	return out
 }
