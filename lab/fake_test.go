@@ -11,6 +11,7 @@ import (
 
 	"github.com/weft-net/weft/dataplane"
 	"github.com/weft-net/weft/intent"
+	"github.com/weft-net/weft/packet"
 	"github.com/weft-net/weft/table"
 )
 
@@ -73,6 +74,18 @@ func (d *fakeDriver) Apply(_ context.Context, set *table.Set, b dataplane.Bindin
 	}
 	d.applied, d.sets = append(d.applied, b), append(d.sets, set)
 	return nil
+}
+
+func (d *fakeDriver) Check(*table.Set, dataplane.Binding) error {
+	if len(d.sets) == 0 {
+		return errors.New("no tables")
+	}
+	return nil
+}
+
+// Record records nothing: the fake sees no packet.
+func (d *fakeDriver) Record(dataplane.Link, packet.Tuple) (dataplane.Recorder, error) {
+	return nil, errors.New("is a fake")
 }
 
 func (d *fakeDriver) Status(context.Context) (dataplane.Status, error) {

@@ -69,7 +69,7 @@ func (w *wording) advice(s pipeline.Step) string {
 	case pipeline.ReasonNoListener:
 		return w.listenerAdvice(s, where)
 	case pipeline.ReasonURPF:
-		return fmt.Sprintf("%s reaches %s by another way (%s): translate the source, or advertise its subnet from one Tier-1 only", where, s.Src, w.routeOf(s))
+		return fmt.Sprintf("%s reaches %s by another way (%s): advertise it from the Tier-1 that it comes from (route_advertisement_types), and from no other, or translate it", where, s.Src, w.routeOf(s))
 	case pipeline.ReasonNATDepth:
 		if s.NAT != nil {
 			return fmt.Sprintf("%s of %s would be a third translation of one address: exempt the packet there with a NO_%s rule", ruleName(s.NAT.ID, s.NAT.Name), where, direction(s.Stage))

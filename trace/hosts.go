@@ -38,23 +38,48 @@ func response(frame []byte) (packet.Spec, packet.Tuple) {
 	return s, r
 }
 
+// Frame returns the flow's first packet as its sender puts it on the wire. ok
+// is false if the sender finds no neighbour to send it to.
+func Frame(ix *pipeline.Index, q Question) (frame []byte, ok bool) {
+	t := &tracer{names: names{ix.Set}, ix: ix, q: q}
+	s, _, ok := t.addressed(pipeline.NewState(flows), q.From, t.request(initialTTL))
+	if !ok {
+		return nil, false
+	}
+	return packet.Build(s), true
+}
+
 // send lets the machine behind a port or uplink send s: if need be it resolves
 // the neighbour first. If that fails, the result is the ARP request's.
 func (t *tracer) send(st *pipeline.State, from table.PortID, s packet.Spec) pipeline.Result {
-	if p := t.set.Ports[from]; p != nil {
-		s.EthSrc, s.EthDst = t.sender(p, s.Src), packet.MAC(table.RouterMAC)
-		if s.Src != s.Dst && t.onLink(p.Segment, s.Dst) {
-			res := t.run(st, from, packet.Spec{EthDst: broadcast, EthSrc: s.EthSrc, ARP: &packet.ARP{
-				Op: packet.ARPRequest, SenderMAC: s.EthSrc, Sender: s.Src, Target: s.Dst,
-			}})
-			if res.Verdict != pipeline.Answer {
-				return res
-			}
-			reply, _ := packet.DecodeARP(res.Frame)
-			s.EthDst = reply.SenderMAC
-		}
+	s, res, ok := t.addressed(st, from, s)
+	if !ok {
+		return res
 	}
 	return t.run(st, from, s)
+}
+
+// addressed returns s with the MACs of the machine behind from and of its
+// neighbour. ok is false if nobody answers for that; res is then what became
+// of the question.
+func (t *tracer) addressed(st *pipeline.State, from table.PortID, s packet.Spec) (_ packet.Spec, res pipeline.Result, ok bool) {
+	p := t.set.Ports[from]
+	if p == nil {
+		return s, res, true
+	}
+	s.EthSrc, s.EthDst = t.sender(p, s.Src), packet.MAC(table.RouterMAC)
+	if s.Src == s.Dst || !t.onLink(p.Segment, s.Dst) {
+		return s, res, true
+	}
+	res = t.run(st, from, packet.Spec{EthDst: broadcast, EthSrc: s.EthSrc, ARP: &packet.ARP{
+		Op: packet.ARPRequest, SenderMAC: s.EthSrc, Sender: s.Src, Target: s.Dst,
+	}})
+	if res.Verdict != pipeline.Answer {
+		return s, res, false
+	}
+	reply, _ := packet.DecodeARP(res.Frame)
+	s.EthDst = reply.SenderMAC
+	return s, res, true
 }
 
 func (t *tracer) run(st *pipeline.State, from table.PortID, s packet.Spec) pipeline.Result {

@@ -123,7 +123,10 @@ func TestTraces(t *testing.T) {
 		{name: "spoofguard", src: "10.1.7.7@web1", dst: "db1", service: "icmp", want: Dropped, reason: pipeline.ReasonSpoofguard},
 		{name: "arp-unknown", src: "web1", dst: "10.1.1.99", service: "icmp", want: Dropped, reason: pipeline.ReasonARPUnknown},
 		{name: "no-gateway", src: "lan1", dst: "192.0.2.77", service: "icmp", want: Dropped, reason: pipeline.ReasonNoGateway},
-		{name: "discarded", src: "web1", dst: "10.50.0.1", service: "icmp", want: Dropped, reason: pipeline.ReasonNoRoute, hops: "10.1.1.1 100.64.0.0 100.64.0.0"},
+		{name: "discarded", src: "db1", dst: "10.50.0.1", service: "icmp", want: Dropped, reason: pipeline.ReasonNoRoute, hops: "10.1.2.1 100.64.0.0 100.64.0.0"},
+		{name: "not-advertised", src: "web1", dst: "10.50.0.1", service: "icmp", want: Dropped, reason: pipeline.ReasonURPF, hops: "10.1.1.1", change: func(s *table.Set) {
+			delete(s.Routes, table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("203.0.113.16/28")})
+		}},
 		{name: "no-route", src: "web1", dst: "10.50.0.1", service: "icmp", want: Dropped, reason: pipeline.ReasonNoRoute, hops: "10.1.1.1 10.1.1.1", change: func(s *table.Set) {
 			delete(s.Routes, table.RouteKey{VRF: testset.Red, Prefix: netip.MustParsePrefix("0.0.0.0/0")})
 		}},
@@ -140,9 +143,7 @@ func TestTraces(t *testing.T) {
 		{name: "nat-depth", src: "pod1", dst: "192.0.2.77", service: "tcp/80,49152", want: Dropped, reason: pipeline.ReasonNATDepth, hops: "10.200.1.1 10.1.1.1 100.64.0.0"},
 		{name: "martian", src: "web1", dst: "web1", service: "icmp", want: Dropped, reason: pipeline.ReasonMartian},
 		{name: "reply-dropped", src: "web1", dst: "dmz1", service: "tcp/80", want: Delivered, reason: pipeline.ReasonNoRoute, hops: "10.1.1.1 100.64.0.0 100.64.0.3", change: func(s *table.Set) {
-			delete(s.Routes, table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("203.0.113.16/28")})
-			k := table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("203.0.113.0/24")}
-			s.Routes[k] = &table.Route{VRF: k.VRF, Prefix: k.Prefix, Kind: table.RouteDiscard}
+			delete(s.Routes, table.RouteKey{VRF: testset.Blue, Prefix: netip.MustParsePrefix("0.0.0.0/0")})
 		}},
 		{name: "meant-another", src: "app2", dst: "web1", service: "icmp", want: Delivered, hops: "10.1.1.10"},
 	} {

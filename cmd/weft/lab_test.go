@@ -21,6 +21,7 @@ import (
 	"github.com/weft-net/weft/internal/need"
 	"github.com/weft-net/weft/internal/netns"
 	"github.com/weft-net/weft/lab"
+	"github.com/weft-net/weft/packet"
 	"github.com/weft-net/weft/table"
 )
 
@@ -49,6 +50,10 @@ func TestMain(m *testing.M) {
 type noDriver struct{}
 
 func (noDriver) Apply(context.Context, *table.Set, dataplane.Binding) error { return nil }
+func (noDriver) Check(*table.Set, dataplane.Binding) error                  { return nil }
+func (noDriver) Record(dataplane.Link, packet.Tuple) (dataplane.Recorder, error) {
+	return nil, errors.New("records nothing")
+}
 func (noDriver) Status(context.Context) (dataplane.Status, error) {
 	return dataplane.Status{Counters: map[string]uint64{"packets": 7}}, nil
 }

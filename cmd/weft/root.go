@@ -76,7 +76,7 @@ func newRootCommand(env *Env, system func() (*lab.System, error)) *cobra.Command
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetFlagErrorFunc(usageError)
-	root.AddCommand(newLabCommand(env, system), newTraceCommand(env, savedTables(system)), newVersionCommand(env))
+	root.AddCommand(newLabCommand(env, system), newTraceCommand(env, tablesInForce(system), injectInto(system)), newVersionCommand(env))
 	return root
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 
@@ -28,21 +29,30 @@ const defaultSourcePort = 49152
 // the only lab.
 type source func(ctx context.Context, lab string) (*table.Set, error)
 
-// savedTables is a source of the tables that a lab's host got last.
-func savedTables(system func() (*lab.System, error)) source {
-	return func(_ context.Context, name string) (*table.Set, error) {
-		if err := check(lab.Facts.Privileges); err != nil {
-			return nil, err
-		}
-		s, err := system()
-		if err != nil {
-			return nil, err
-		}
-		picked, err := (&labCommands{name: name}).pick(s)
-		if err != nil {
-			return nil, err
-		}
-		return s.Set(picked)
+// picked runs fn on the lab called name; an empty name is the only lab.
+func picked(system func() (*lab.System, error), name string, fn func(s *lab.System, name string) error) error {
+	if err := check(lab.Facts.Privileges); err != nil {
+		return err
+	}
+	s, err := system()
+	if err != nil {
+		return err
+	}
+	name, err = (&labCommands{name: name}).pick(s)
+	if err != nil {
+		return err
+	}
+	return fn(s, name)
+}
+
+// tablesInForce is a source of the tables that the kernel forwards by.
+func tablesInForce(system func() (*lab.System, error)) source {
+	return func(ctx context.Context, name string) (set *table.Set, err error) {
+		err = picked(system, name, func(s *lab.System, name string) (err error) {
+			set, err = s.Tables(ctx, name)
+			return err
+		})
+		return set, err
 	}
 }
 
@@ -50,23 +60,26 @@ func savedTables(system func() (*lab.System, error)) source {
 type traceCommand struct {
 	env     *Env
 	running source
+	inject  injector
 
 	files  []string // -f
 	lab    string   // --lab
 	output string   // -o
 	sport  uint16   // --sport
+	sent   bool     // --live
 }
 
 // newTraceCommand returns `weft trace`. running is where it takes tables from
-// without -f.
-func newTraceCommand(env *Env, running source) *cobra.Command {
-	c := &traceCommand{env: env, running: running}
+// without -f, inject sends its packet with --live.
+func newTraceCommand(env *Env, running source, inject injector) *cobra.Command {
+	c := &traceCommand{env: env, running: running, inject: inject}
 	cmd := &cobra.Command{
 		Use:   "trace SRC DST [PROTOCOL]",
 		Short: "Say what a packet and its reply meet on their way",
 		Long: `Follows the first packet of a flow and its reply through the tables of the
 running lab, or with -f through those that FILEs would give, for which no
-privileges are needed. Nothing is sent. Prints every rule, route and
+privileges are needed. Nothing is sent, unless with --live: then the flow's
+first packet is, and the kernel must take the same steps. Prints every rule, route and
 translation on the way, the hops that traceroute finds, the source address that
 the destination sees, and what to change if the packet is dropped.
 
@@ -78,6 +91,7 @@ sctp/PORT or icmp, which is the default.
 The exit code is 0 if packet and reply arrive, 3 if one of them is dropped or
 rejected, 2 for a wrong command line, and 1 for all else.`,
 		Example: "  sudo weft trace red/web 192.168.178.222 tcp/88\n" +
+			"  sudo weft trace --live red/web 192.168.178.222 tcp/88\n" +
 			"  weft trace -f examples/seeds/lab.yaml red/web 192.168.178.222 tcp/88 -o json\n" +
 			"  weft trace -f seeds.yaml 192.168.178.222 10.203.182.134 tcp/443",
 		Args: counted(cobra.RangeArgs(2, 3)),
@@ -88,7 +102,9 @@ rejected, 2 for a wrong command line, and 1 for all else.`,
 	f.StringVarP(&c.output, "output", "o", "text", "text or json")
 	f.Uint16Var(&c.sport, "sport", defaultSourcePort, "source port, or the identifier of an ICMP echo")
 	f.StringVarP(&c.lab, "lab", "l", "", "name of the lab (default: the one that is up)")
+	f.BoolVar(&c.sent, "live", false, "send the packet for real and check that the kernel takes the same steps")
 	cmd.MarkFlagsMutuallyExclusive("file", "lab")
+	cmd.MarkFlagsMutuallyExclusive("file", "live")
 	return cmd
 }
 
@@ -114,11 +130,19 @@ func (c *traceCommand) run(cmd *cobra.Command, args []string) error {
 	if err := errors.Join(errFrom, errTo); err != nil {
 		return err
 	}
-	res, err := trace.Run(ix, trace.Question{
-		From: from.Port, To: to.Port, Src: from.Addr, Dst: to.Addr, Proto: proto, SrcPort: c.sport, DstPort: dport,
-	})
+	if c.sent && !cmd.Flags().Changed("sport") {
+		// an unused one: a known connection would not meet the rules
+		c.sport = defaultSourcePort + uint16(rand.IntN(1<<16-defaultSourcePort))
+	}
+	q := trace.Question{From: from.Port, To: to.Port, Src: from.Addr, Dst: to.Addr, Proto: proto, SrcPort: c.sport, DstPort: dport}
+	res, err := trace.Run(ix, q)
 	if err != nil {
 		return err
+	}
+	if c.sent {
+		if err := c.live(cmd.Context(), ix, q); err != nil {
+			return err
+		}
 	}
 	return c.print(res)
 }

@@ -192,7 +192,7 @@ func TestTraceOfTheRunningLab(t *testing.T) {
 	} {
 		var stdout, stderr bytes.Buffer
 		env := &Env{Stdin: strings.NewReader(""), Stdout: &stdout, Stderr: &stderr}
-		cmd := newTraceCommand(env, running)
+		cmd := newTraceCommand(env, running, nil)
 		cmd.SilenceErrors, cmd.SilenceUsage = true, true
 		args := strings.Fields(tc.args)
 		code := execute(t.Context(), env, cmd, args)
