@@ -53,6 +53,9 @@ func TestGlossaryHasEveryNoun(t *testing.T) {
 		for _, noun := range exportedTypes(s) {
 			name := s.pkg + "." + noun
 			declared[name] = true
+			if strings.HasSuffix(noun, "Row") {
+				continue // how a thing is printed, not a thing
+			}
 			if (s.pkg == "intent" || s.pkg == "table") && described[name] != 1 {
 				t.Errorf("glossary: %s: has %d rows (1)", name, described[name])
 			}

@@ -41,10 +41,10 @@ var layers = map[string]layer{
 	"trace":    {pure: true, ours: []string{"table", "packet", "pipeline"}},
 
 	"bpf":       {ours: []string{"table"}, bought: []string{"github.com/cilium/ebpf"}},
-	"dataplane": {ours: []string{"table"}},
+	"dataplane": {ours: []string{"table", "packet", "pipeline"}}, // a record is in pipeline's words
 	"dataplane/ebpf": {
-		ours:   []string{"table", "bpf", "dataplane"},
-		bought: []string{"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
+		ours:   []string{"table", "packet", "pipeline", "bpf", "dataplane"},
+		bought: []string{"github.com/cilium/ebpf", "github.com/vishvananda/netlink"},
 	},
 	"lab": {
 		ours:   below,
@@ -56,7 +56,12 @@ var layers = map[string]layer{
 	},
 	"bench/load": {bought: []string{"golang.org/x/sys"}},
 
+	"internal/bpftest": {
+		ours:   []string{"table", "pipeline", "dataplane", "dataplane/ebpf", "internal/netns", "internal/need"},
+		bought: []string{"github.com/google/go-cmp", "github.com/vishvananda/netlink"},
+	},
 	"internal/columns":  {},
+	"internal/frames":   {ours: []string{"packet", "table"}},
 	"internal/netns":    {bought: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"internal/gen":      {ours: []string{"pipeline"}},
 	"internal/need":     {},

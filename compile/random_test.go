@@ -376,7 +376,9 @@ func trickle(t *testing.T, c *Compiler, tree *intent.Tree, list []intent.Change)
 			}
 			if len(changed) > 0 {
 				got = outcomeOf(t, c, tree, changed)
-				got = outcomeOf(t, c, tree, changed) // doubled
+				if again := outcomeOf(t, c, tree, changed); again != got {
+					t.Fatalf("%s: said twice gives another outcome", one.Path)
+				}
 			}
 		}
 		if len(refused) == len(left) {
