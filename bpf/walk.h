@@ -129,12 +129,15 @@ struct walk {
 
 #define WALK_NO_TTL 256
 
-inline_fn void step(struct walk *w, __u8 stage, __u32 id, __u32 rule)
+/* Out of line: only traced packets come here. */
+__noinline int record_step(struct walk *w, __u32 stage, __u32 id, __u32 rule)
 {
+	if (!w)
+		return 0;
 	__u32 n = w->event.steps;
 
-	if (!w->trace || n >= MAX_STEPS)
-		return;
+	if (n >= MAX_STEPS)
+		return 0;
 	struct step *s = &w->event.step[n & (MAX_STEPS - 1)];
 
 	s->id = id;
@@ -144,6 +147,13 @@ inline_fn void step(struct walk *w, __u8 stage, __u32 id, __u32 rule)
 	s->stage = stage;
 	s->reason = 0;
 	w->event.steps = n + 1;
+	return 0;
+}
+
+inline_fn void step(struct walk *w, __u32 stage, __u32 id, __u32 rule)
+{
+	if (w->trace)
+		record_step(w, stage, id, rule);
 }
 
 inline_fn void step_reason(struct walk *w, __u8 reason)
@@ -154,15 +164,18 @@ inline_fn void step_reason(struct walk *w, __u8 reason)
 		w->event.step[(n - 1) & (MAX_STEPS - 1)].reason = reason;
 }
 
-/* Ends the walk with a drop at a stage. */
-inline_fn void drop_at(struct walk *w, __u8 stage, __u32 id, __u32 rule, __u8 reason)
+/* Ends the walk with a drop at a stage. Out of line: most packets pass. */
+__noinline int drop_at(struct walk *w, __u32 stage, __u32 id, __u32 rule, __u32 reason)
 {
+	if (!w)
+		return 0;
 	step(w, stage, id, rule);
 	step_reason(w, reason);
 	w->outcome = OUTCOME_DROP;
 	w->next = NEXT_DONE;
 	w->reason = reason;
 	w->rule = rule;
+	return 0;
 }
 
 inline_fn void answer_icmp(struct walk *w, __u8 type, __u8 code, const struct addr *from)
