@@ -290,6 +290,15 @@ __noinline int again_reply(struct work *x, __u32 ttl)
 	return FOUND_LIVE;
 }
 
+/* Spoofguard: whether a source and its MAC are a binding of port d. */
+inline_fn bool bound(const struct device *d, const struct addr *src, const __u8 *mac, __u32 slot)
+{
+	struct endpoint_key k = { .segment = d->segment, .addr = *src };
+	struct endpoint *e = endpoint_get(&k, slot);
+
+	return e && e->port == d->id && mac_eq(e->mac, mac);
+}
+
 /* Walks the reply direction of the connection just entered, in the hope that
  * the other side will answer by the way that it was asked. Where it does not,
  * its first packet is walked like any that enters otherwise. Not under a
@@ -304,7 +313,7 @@ inline_fn void expect_reply(struct work *x)
 		return;
 	d = device_get(&x->fresh.out, x->slot);
 	e = bpf_map_lookup_elem(&weft_flows, &x->peer);
-	if (!d || !e)
+	if (!d || !e || (d->kind == DEVICE_PORT && !bound(d, &x->peer.t.src, x->fresh.dmac, x->slot)))
 		return;
 	ask_reply(x, &x->peer, &x->key, &x->fresh, d, x->fresh.hops > 0, WALK_NO_TTL);
 	walk(w);

@@ -166,16 +166,14 @@ inline_fn bool arp_owner(struct work *x, const struct addr *target)
 inline_fn bool arp_sender_ok(struct work *x)
 {
 	const __u8 *a = x->p.data;
-	struct endpoint_key k = { .segment = x->device.segment };
-	struct endpoint *e;
+	struct addr sender;
 
 	if (!mac_eq(a + 6, a + 22))
 		return false;
 	if (!raw32(a + 28))
 		return mac_eq(a + 22, x->device.mac);
-	addr_v4(&k.addr, raw32(a + 28));
-	e = endpoint_get(&k, x->slot);
-	return e && e->port == x->device.id && mac_eq(e->mac, a + 22);
+	addr_v4(&sender, raw32(a + 28));
+	return bound(&x->device, &sender, a + 22, x->slot);
 }
 
 inline_fn int port_arp(struct __sk_buff *skb, struct work *x)
@@ -195,14 +193,6 @@ inline_fn int port_arp(struct __sk_buff *skb, struct work *x)
 	step(&x->w, STAGE_NEIGHBOUR, x->device.id, 0);
 	emit(x, VERDICT_ANSWER, x->device.id);
 	return send_back(skb, false);
-}
-
-inline_fn bool spoofguard(struct work *x)
-{
-	struct endpoint_key k = { .segment = x->device.segment, .addr = x->p.t.src };
-	struct endpoint *e = endpoint_get(&k, x->slot);
-
-	return e && e->port == x->device.id && mac_eq(e->mac, x->smac);
 }
 
 inline_fn bool fragment_ports(struct work *x)
@@ -414,7 +404,7 @@ inline_fn int ip_packet(struct __sk_buff *skb, struct work *x)
 	if (x->device.kind == DEVICE_UPLINK) {
 		x->key.zone = x->device.vrf | ZONE_UPLINK;
 		x->routed = 1;
-	} else if (!spoofguard(x)) {
+	} else if (!bound(&x->device, &x->p.t.src, x->smac, x->slot)) {
 		return drop_for(x, STAGE_SPOOFGUARD, REASON_SPOOFGUARD);
 	} else {
 		step(&x->w, STAGE_SPOOFGUARD, x->device.id, 0);
