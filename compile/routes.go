@@ -52,7 +52,16 @@ func compareCandidates(a, b candidate) int {
 
 // compareWorth orders by what decides between routes, without the ties.
 func compareWorth(a, b candidate) int {
-	return cmp.Or(cmp.Compare(rank[a.kind], rank[b.kind]), cmp.Compare(a.distance, b.distance))
+	return cmp.Or(cmp.Compare(a.rank(), b.rank()), cmp.Compare(a.distance, b.distance))
+}
+
+// rank returns the place of a route among others to its prefix. The subnet of
+// a Node's own port is as near as that of an uplink.
+func (c candidate) rank() int {
+	if c.kind == table.RouteNode && !c.via.IsValid() {
+		return rank[table.RouteUplink]
+	}
+	return rank[c.kind]
 }
 
 // want offers a route to a router.
@@ -142,7 +151,7 @@ func (x *run) rival(best, c candidate) {
 	case best.kind == table.RouteDown && c.kind == table.RouteDown && best.to != c.to:
 		x.warn(c.to, "route_advertisement_types", intent.Overlap,
 			c.prefix.String()+": is advertised by "+best.to+" too, which is used (advertise a prefix from one Tier-1)")
-	case rank[best.kind] == 2 && rank[c.kind] == 2 && compareWorth(best, c) == 0 && best.source != c.source &&
+	case best.rank() == rank[table.RouteUplink] && compareWorth(best, c) == 0 && best.source != c.source &&
 		!(best.kind == table.RouteUplink && c.kind == table.RouteUplink):
 		x.warn(c.source, "network", intent.Overlap,
 			c.prefix.String()+": is routed by "+best.source+" too, which is used (give them different admin_distance)")

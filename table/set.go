@@ -230,7 +230,8 @@ type Service struct {
 
 // Realm tells tenants apart whose subnets overlap. At a port of a segment with
 // Realm r, address a belongs to r if a lies in one of r's Prefixes, and to
-// realm 0, which all tenants share, otherwise.
+// realm 0, which all tenants share, otherwise. In realm 0 an address is whose
+// the Tier-0 routes it to.
 type Realm struct {
 	ID       RealmID
 	Path     string         // policy path of the router or segment it stands for

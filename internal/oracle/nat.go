@@ -10,7 +10,7 @@ import (
 	"github.com/weft-net/weft/intent"
 )
 
-// natRules returns the enabled rules of a router in the order in which they
+// natRules returns the rules of a router that work, in the order in which they
 // apply. NSX evaluates the sections INTERNAL, USER, DEFAULT one after the
 // other, in each by sequence_number; it leaves ties open, here NO_SNAT and
 // NO_DNAT go first, then paths.
@@ -20,7 +20,7 @@ func (o *Oracle) natRules(router string) []*intent.PolicyNatRule {
 		return rules
 	}
 	rules = slices.DeleteFunc(every[*intent.PolicyNatRule](o.tree, "PolicyNatRule"), func(r *intent.PolicyNatRule) bool {
-		return r.RouterPath() != router || !r.IsEnabled()
+		return r.RouterPath() != router || !r.IsEnabled() || !o.realizable(r)
 	})
 	section := func(r *intent.PolicyNatRule) int {
 		return slices.Index([]string{"INTERNAL", "USER", "DEFAULT"}, r.Section())
@@ -34,6 +34,14 @@ func (o *Oracle) natRules(router string) []*intent.PolicyNatRule {
 	})
 	o.nats[router] = rules
 	return rules
+}
+
+// realizable reports whether a rule can match anything: a port range cannot be
+// what a port is translated to.
+func (o *Oracle) realizable(r *intent.PolicyNatRule) bool {
+	return r.Service == "" || slices.ContainsFunc(o.tree.ServiceMatches(r.Service), func(s intent.ServiceMatch) bool {
+		return r.TranslatedPorts == "" || s.First == s.Last || s.Proto != protoTCP && s.Proto != protoUDP
+	})
 }
 
 // natPrefixes returns the addresses that a router has for NAT alone: those it
