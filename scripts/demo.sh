@@ -9,9 +9,14 @@ cd "$(dirname "$0")/.."
 
 WEFT=${WEFT:-bin/weft}
 LAB_FILES=${LAB_FILES:-examples/seeds/lab.yaml} # separated by spaces
-FROM=${FROM:-red/web}                           # a workload of the lab
+FROM=${FROM:-cormac-ns/busybox1}                # a workload of the lab
 SERVER=${SERVER:-192.168.178.222}               # a machine outside that serves HTTP
 PORT=${PORT:-88}
+
+[ "$(id -u)" = 0 ] || {
+	echo "lab: needs root: network namespaces and eBPF (run: sudo make lab)" >&2
+	exit 1
+}
 
 # show COMMAND... prints the command as one would type it, then what it says.
 show() {
@@ -19,25 +24,25 @@ show() {
 	"$@"
 }
 
-[ "$(id -u)" = 0 ] || {
-	echo "lab: needs root: network namespaces and eBPF (run: sudo make lab)" >&2
-	exit 1
-}
-
 read -r -a files <<<"$LAB_FILES"
-show "$WEFT" lab up "${files[@]}"
+"$WEFT" lab up "${files[@]}" >/dev/null
 
-echo
-echo "== The hops that $FROM finds on the way to $SERVER"
+echo "== The hops that $FROM, a pod in a guest cluster, finds on its way out"
 show "$WEFT" lab exec "$FROM" -- traceroute -n -q 1 -w 1 -m 10 "$SERVER"
 
 echo
-echo "== The source address that $SERVER sees"
+echo "== The source address that the server sees"
 show "$WEFT" lab exec "$FROM" -- curl --silent --show-error --max-time 5 "http://$SERVER:$PORT/"
 
 echo
-echo "== What Weft says about the same connection, from the tables that forward it"
-show "$WEFT" trace "$FROM" "$SERVER" "tcp/$PORT"
+echo "== What weft says of the same connection, from the tables that forward it"
+printf '\n$ %s\n' "$WEFT trace $FROM $SERVER tcp/$PORT   # each step, then:"
+"$WEFT" trace "$FROM" "$SERVER" "tcp/$PORT" | sed -n '/^hops: /,$p' | sed 's/), /),\n      /g'
 
+next() { printf '  %-58s %s\n' "$1" "$2"; }
 echo
-echo "The lab is up. Look around: $WEFT lab exec $FROM -- bash.  Take it down: make lab-down"
+echo "The lab is up; $LAB_FILES describes it. Next:"
+next "$WEFT trace $FROM $SERVER tcp/$PORT" "every rule, route and translation"
+next "$WEFT trace cormac-ns/podvm registry/harbor" "a packet that a rule drops, and which"
+next "$WEFT lab exec $FROM -- bash" "look around inside the pod"
+next "make lab-down" "take it down again"

@@ -1,0 +1,220 @@
+package scenario_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weft-net/weft/internal/netns"
+	"github.com/weft-net/weft/internal/scenario"
+	"github.com/weft-net/weft/lab"
+	"github.com/weft-net/weft/packet"
+)
+
+// How long to wait for an answer that should come, for one that should not,
+// and for a program.
+const (
+	hopeful  = 5 * time.Second
+	doubtful = time.Second
+	program  = 30 * time.Second
+)
+
+// patience is how long an answer to f is waited for.
+func patience(f *scenario.Flow) time.Duration {
+	if f.Result.Arrives() {
+		return hopeful
+	}
+	return doubtful
+}
+
+// in runs fn in the namespace of a machine.
+func in(m *lab.Machine, fn func() error) error {
+	n, err := netns.Open(m.Namespace)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	return n.Do(fn)
+}
+
+// Connect makes a connection with sockets, or with ping.
+func (r *lived) Connect(_ *scenario.World, f *scenario.Flow) (string, error) {
+	if f.Proto == packet.ICMP {
+		return r.ping(f)
+	}
+	c, got, err := r.open(f)
+	if c != nil {
+		c.Close()
+	}
+	return got, err
+}
+
+// Hold makes a connection and keeps it.
+func (r *lived) Hold(w *scenario.World, name string, f *scenario.Flow) (string, error) {
+	if f.Proto == packet.ICMP {
+		return "", fmt.Errorf("hold %s: ping is no connection (tcp, udp)", name)
+	}
+	if _, err := r.Predicted.Hold(w, name, f); err != nil {
+		return "", err
+	}
+	c, got, err := r.open(f)
+	if c != nil {
+		r.held[name] = c
+	}
+	return got, err
+}
+
+// Held sends data on a kept connection and waits for it to come back. TCP on a
+// connection that was cut sends again with growing pauses: a hopeful wait is
+// longer than those.
+func (r *lived) Held(w *scenario.World, name string) (string, error) {
+	predicted, err := r.Predicted.Held(w, name)
+	if err != nil {
+		return "", err
+	}
+	wait := doubtful
+	if predicted == scenario.Passes {
+		wait = hopeful
+	}
+	if _, err := r.held[name].exchange(wait); err != nil {
+		return outcome(err)
+	}
+	return scenario.Passes, nil
+}
+
+// receive starts what answers f, if a machine should.
+func (r *lived) receive(f *scenario.Flow, start func(netip.AddrPort) error) error {
+	if m, at := r.receiver(f); m != nil {
+		return in(m, func() error { return start(at) })
+	}
+	return nil
+}
+
+// told matches what ping prints of an ICMP error.
+var told = regexp.MustCompile(`(?m)^From .*(Unreachable|filtered|exceeded)`)
+
+// ping sends one echo request. The receiver's source is heard by a raw socket.
+func (r *lived) ping(f *scenario.Flow) (string, error) {
+	var ear *echoes
+	if err := r.receive(f, func(at netip.AddrPort) (err error) {
+		ear, err = listenEcho(at.Addr())
+		return err
+	}); err != nil {
+		return "", err
+	}
+	if ear != nil {
+		defer ear.Close()
+	}
+	wait := strconv.Itoa(int(patience(f).Seconds()))
+	out, err := r.run(r.sender(f), []string{"ping", "-n", "-c", "1", "-W", wait, "-I", f.Src.String(), f.Dst.String()})
+	if _, failed := errors.AsType[*exec.ExitError](err); err != nil && !failed {
+		return "", err
+	}
+	switch {
+	case err != nil && told.MatchString(out):
+		return scenario.Refused, nil
+	case err != nil:
+		return scenario.Dropped, nil
+	case ear == nil:
+		return scenario.Answered, nil
+	}
+	source, err := ear.source(hopeful)
+	return scenario.Seen(source), err
+}
+
+// Inside implements scenario.Proof.
+func (r *lived) Inside(machine string, argv []string) (string, error) {
+	i := slices.IndexFunc(r.plan.Machines, func(m lab.Machine) bool { return m.Name == machine })
+	if i < 0 {
+		return "", fmt.Errorf("inside: %s: is no machine", machine)
+	}
+	return r.run(&r.plan.Machines[i], argv)
+}
+
+// run runs a program in a machine and returns what it prints.
+func (r *lived) run(m *lab.Machine, argv []string) (string, error) {
+	if m == nil {
+		return "", errors.New("no machine sends this")
+	}
+	ctx, cancel := context.WithTimeout(r.context(), program)
+	defer cancel()
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := in(m, cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, out.String())
+	}
+	return out.String(), err
+}
+
+// probes is how often a traceroute that finds something else than the trace is
+// repeated: the kernels of machines limit the rate of their ICMP errors.
+const probes = 3
+
+// Traceroute runs the real one, as far as a hop behind the last of the trace.
+func (r *lived) Traceroute(_ *scenario.World, f *scenario.Flow) (hops []string, err error) {
+	from := r.sender(f)
+	if from == nil {
+		return nil, errors.New("no machine sends this")
+	}
+	want := f.Hops()
+	outside := 0 // hops before the tables
+	if from.Kind == lab.Outside {
+		outside = 1
+	}
+	argv := []string{"traceroute", "-n", "-q", "1", "-w", "1", "-m", strconv.Itoa(outside + len(want) + 1), "-s", f.Src.String()}
+	switch f.Proto {
+	case packet.ICMP:
+		argv = append(argv, "-I")
+	case packet.TCP:
+		argv = append(argv, "-T", "-p", strconv.Itoa(int(f.DstPort)))
+	case packet.UDP:
+		argv = append(argv, "-U", "-p", strconv.Itoa(int(f.DstPort)))
+	}
+	argv = append(argv, f.Dst.String())
+	for range probes {
+		out, err := r.run(from, argv)
+		if err != nil {
+			return nil, err
+		}
+		if hops = hopsOf(out, outside); slices.Equal(hops, want) {
+			return hops, nil
+		}
+		time.Sleep(time.Second) // what the kernels' limits refill in
+	}
+	return hops, nil
+}
+
+// hop matches a line of traceroute: its number, the address or a star, and the
+// annotation.
+var hop = regexp.MustCompile(`(?m)^ *\d+ +(\S+)(?:[^!\n]*(![A-Z]))?`)
+
+// hopsOf reads the output of traceroute as scenario.Flow.Hops has it, without
+// the hops before the tables.
+func hopsOf(out string, outside int) []string {
+	var all []string
+	for _, m := range hop.FindAllStringSubmatch(out, -1) {
+		all = append(all, strings.TrimSpace(m[1]+" "+m[2]))
+	}
+	all = all[min(outside, len(all)):]
+	silent := false
+	for len(all) > 0 && all[len(all)-1] == "*" {
+		all, silent = all[:len(all)-1], true
+	}
+	if silent {
+		all = append(all, "*")
+	}
+	return all
+}
