@@ -9,6 +9,8 @@ LAB_FILES ?= examples/seeds/lab.yaml
 PKG ?=
 FUZZ ?= Fuzz
 TIME ?= 1m
+PACKETS ?= 1000000
+SEED ?= $(shell date +%s)
 V ?=
 
 # The compiler that the committed BPF objects are built with; bpf2go reads both.
@@ -52,9 +54,9 @@ bench: ## measure the data plane beside the kernel's own ways, into bench.json (
 	go run ./cmd/weft-bench -o bench.json
 
 .PHONY: fuzz
-fuzz: ## fuzz one decoder: PKG=./packet FUZZ=FuzzDecode TIME=5m; without PKG, list them
+fuzz: ## random packets through kernel, pipeline and oracle: PACKETS=1000000 SEED=7; or one decoder: PKG=./packet FUZZ=FuzzDecode TIME=5m
 ifeq ($(PKG),)
-	@grep -rno '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' .
+	TEST_SEED=$(SEED) WEFT_PACKETS=$(PACKETS) WEFT_TREES=100 go test -count=1 -timeout 3h -v -run 'TestKernelIsPipeline|TestJudge' ./internal/bpftest ./internal/oracle
 else
 	go test -run '^$$' -fuzz '^$(FUZZ)$$' -fuzztime $(TIME) $(PKG)
 endif

@@ -8,7 +8,6 @@ import (
 	"github.com/weft-net/weft/internal/bpftest"
 	"github.com/weft-net/weft/internal/frames"
 	"github.com/weft-net/weft/internal/oracle"
-	"github.com/weft-net/weft/pipeline"
 	"github.com/weft-net/weft/table"
 )
 
@@ -19,15 +18,23 @@ import (
 func TestKernelIsPipelineOnCompiledTrees(t *testing.T) {
 	seed := number(t, "TEST_SEED", 1)
 	t.Logf("TEST_SEED=%d", seed)
-	r := rand.New(rand.NewPCG(seed, 9))
-	sets := []*table.Set{table.NewSet("host1")}
-	for range number(t, "WEFT_TREES", 12) {
-		compiled, _ := compile.New().Update(oracle.RandomTree(r, oracle.Small()), nil)
-		sets = append(sets, compiled["host1"])
+	for name, record := range modes {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 9))
+			sets := []*table.Set{table.NewSet("host1")}
+			for range number(t, "WEFT_TREES", 12) {
+				compiled, _ := compile.New().Update(oracle.RandomTree(r, oracle.Small()), nil)
+				sets = append(sets, compiled["host1"])
+			}
+			changing(t, r, sets, bpftest.New(t, sets[0], record))
+		})
 	}
-	j := bpftest.New(t, sets[0], true)
+}
+
+// changing gives j one Set after another, and traffic over each.
+func changing(t *testing.T, r *rand.Rand, sets []*table.Set, j *bpftest.Judge) {
 	var src *frames.Source
-	seen := map[pipeline.Reason]int{}
+	each := number(t, "WEFT_PACKETS", 30000) / 20
 	for range 2 * len(sets) {
 		set := sets[r.IntN(len(sets))]
 		j.Apply(set)
@@ -38,17 +45,6 @@ func TestKernelIsPipelineOnCompiledTrees(t *testing.T) {
 			src = frames.New(r, set)
 		}
 		src.Reset(set)
-		for range number(t, "WEFT_PACKETS", 30000) / 20 {
-			in, frame := src.Next()
-			res := j.Run(in, frame)
-			seen[res.Reason]++
-			if res.Verdict == pipeline.Forward {
-				src.Forwarded(frame, res.Out, res.Frame)
-			}
-			if r.IntN(50) == 0 {
-				j.Clock(uint32(r.IntN(40)))
-			}
-		}
+		traffic(r, j, src, each)
 	}
-	t.Log(seen, j.Flows())
 }
