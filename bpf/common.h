@@ -11,6 +11,9 @@
 
 #define inline_fn static __always_inline
 
+#ifndef barrier
+#define barrier() asm volatile("" ::: "memory")
+#endif
 #ifndef barrier_var
 #define barrier_var(v) asm volatile("" : "+r"(v))
 #endif
@@ -59,9 +62,7 @@ inline_fn void mac_copy(__u8 *to, const __u8 *from)
 	*(__u16 *)(to + 4) = *(__u16 *)(from + 4);
 }
 
-/* table.RouterMAC */
-#define ROUTER_MAC ((const __u8[MAC_LEN]){ 0x02, 0x50, 0x56, 0x56, 0x44, 0x52 })
-
+/* table.RouterMAC, 02:50:56:56:44:52 */
 inline_fn bool mac_router(const __u8 *m)
 {
 	return *(__u16 *)m == bpf_htons(0x0250) && *(__u16 *)(m + 2) == bpf_htons(0x5656) &&

@@ -74,9 +74,15 @@ inline_fn struct flow *peer_of(const struct flow_key *k, const struct flow *f, s
 	return p;
 }
 
+/* Ticks since then; 0 if another CPU's clock was ahead. */
+inline_fn __u32 age(__u32 now, __u32 then)
+{
+	return (__s32)(now - then) > 0 ? now - then : 0;
+}
+
 inline_fn bool half_alive(const struct work *x, const struct flow *f)
 {
-	return x->now - f->seen <= x->config.timeout[x->slot & 1][f->timeout & (TIMEOUTS - 1)];
+	return age(x->now, f->seen) <= x->config.timeout[x->slot & 1][f->timeout & (TIMEOUTS - 1)];
 }
 
 inline_fn void forget(const struct flow_key *k)
@@ -157,6 +163,17 @@ inline_fn bool enters_otherwise(const struct work *x, const struct flow *f)
 	return !frame_of(f, x->dmac, x->smac);
 }
 
+/* Spoofguard: whether a source and its MAC are a binding of port d. */
+inline_fn bool bound(const struct device *d, const struct addr *src, const __u8 *mac, __u32 slot)
+{
+	struct endpoint_key k = { .segment = d->segment, .addr = *src };
+	struct endpoint *e = endpoint_get(&k, slot);
+
+	return e && e->port == d->id && mac_eq(e->mac, mac);
+}
+
+/* Gives f, which other CPUs may read, the outcome of the walk. Its generation
+ * goes first and comes last: in between nobody forwards by it. */
 inline_fn void take_outcome(struct work *x, struct flow *f)
 {
 	const struct walk *w = &x->w;
@@ -170,19 +187,25 @@ inline_fn void take_outcome(struct work *x, struct flow *f)
 		f->flags |= FLOW_UPLINK;
 	else
 		f->flags &= ~FLOW_UPLINK;
+	barrier();
 	f->generation = x->config.generation;
 }
 
-inline_fn void take_entry(const struct work *x, struct flow *f)
+/* Notes how this packet, one of f with key k, entered. */
+inline_fn void take_entry(const struct work *x, struct flow *f, const struct flow_key *k)
 {
+	f->generation = 0;
+	barrier();
 	f->in = x->ifindex;
 	if (x->device.kind != DEVICE_PORT)
 		return;
 	f->flags |= FLOW_FROM_PORT;
+	f->flags &= ~(FLOW_UNBOUND | FLOW_ROUTED);
 	if (x->routed)
 		f->flags |= FLOW_ROUTED;
-	else
-		f->flags &= ~FLOW_ROUTED;
+	/* of an ICMP error, spoofguard has seen another source */
+	if (x->p.icmp == ICMP_ERROR && !bound(&x->device, &k->t.src, x->smac, x->slot))
+		f->flags |= FLOW_UNBOUND;
 	mac_copy(f->smac, x->smac);
 }
 
@@ -238,10 +261,12 @@ __noinline int again_original(struct work *x, __u32 own)
 		refuse(x, REASON_STALE_CONNECTION);
 		return FOUND_DROP;
 	}
-	take_outcome(x, o);
-	o->mid_src = w->mid_src;
 	if (own)
-		take_entry(x, o);
+		take_entry(x, o, k);
+	else if (d->kind == DEVICE_PORT && !bound(d, &k->t.src, o->smac, x->slot))
+		o->flags |= FLOW_UNBOUND; /* the binding has another MAC now */
+	o->mid_src = w->mid_src;
+	take_outcome(x, o);
 	return FOUND_LIVE;
 }
 
@@ -285,18 +310,9 @@ __noinline int again_reply(struct work *x, __u32 ttl)
 		drop_at(w, STAGE_FLOW, zone_id(x), 0, REASON_NO_ROUTE);
 		return FOUND_DROP;
 	}
+	take_entry(x, e, &x->key);
 	take_outcome(x, e);
-	take_entry(x, e);
 	return FOUND_LIVE;
-}
-
-/* Spoofguard: whether a source and its MAC are a binding of port d. */
-inline_fn bool bound(const struct device *d, const struct addr *src, const __u8 *mac, __u32 slot)
-{
-	struct endpoint_key k = { .segment = d->segment, .addr = *src };
-	struct endpoint *e = endpoint_get(&k, slot);
-
-	return e && e->port == d->id && mac_eq(e->mac, mac);
 }
 
 /* Walks the reply direction of the connection just entered, in the hope that
@@ -319,14 +335,12 @@ inline_fn void expect_reply(struct work *x)
 	walk(w);
 	if (w->outcome != OUTCOME_FORWARD || w->out_zone != x->key.zone)
 		return;
-	take_outcome(x, e);
 	e->in = x->fresh.out;
-	if (d->kind != DEVICE_PORT)
-		return;
-	e->flags |= FLOW_FROM_PORT;
-	if (x->fresh.hops)
-		e->flags |= FLOW_ROUTED;
-	mac_copy(e->smac, x->fresh.dmac);
+	if (d->kind == DEVICE_PORT) {
+		e->flags |= x->fresh.hops ? FLOW_FROM_PORT | FLOW_ROUTED : FLOW_FROM_PORT;
+		mac_copy(e->smac, x->fresh.dmac);
+	}
+	take_outcome(x, e);
 }
 
 inline_fn bool reuses(const struct work *x, const struct flow *e)
@@ -459,6 +473,8 @@ __noinline int reserve(struct work *x)
 		if (half_alive(x, f) || half_alive(x, p))
 			return TAKEN;
 		forget(&other);
+	} else if (f && age(x->now, f->seen) <= 1) {
+		return TAKEN; /* another CPU is about to enter the other half */
 	}
 	forget(&x->peer);
 	return enter_new(&x->peer, &x->fresh) ? TAKEN : RESERVED;
@@ -524,10 +540,7 @@ inline_fn bool enter_original(struct work *x)
 		*f = x->fresh;
 		return true;
 	}
-	if (bpf_map_update_elem(&weft_flows, &x->key, &x->fresh, BPF_ANY))
-		return false;
-	count(COUNTER_FLOWS_ENTERED);
-	return true;
+	return !enter_new(&x->key, &x->fresh);
 }
 
 /* Enters both halves of the connection that x->w found a way for. Leaves the
@@ -577,8 +590,8 @@ __noinline int connect_flow(struct work *x)
 	tuple_exchange(&f->t, &x->peer.t);
 	f->peer_zone = w->out_zone;
 	f->mid_src = w->mid_src;
+	take_entry(x, f, &x->key);
 	take_outcome(x, f);
-	take_entry(x, f);
 	if (!enter_original(x)) {
 		forget(&x->peer);
 		drop_at(w, STAGE_CONNECT, 0, 0, REASON_FLOW_TABLE_FULL);

@@ -84,7 +84,7 @@ inline_fn int send_uplink(struct __sk_buff *skb, const struct flow *f, __u32 now
 	struct neighbour *n = bpf_map_lookup_elem(&weft_neighbours, &k);
 	void *data, *end;
 
-	if (!n || now - n->seen > NEIGHBOUR_TICKS) {
+	if (!n || (__s32)(now - n->seen) > NEIGHBOUR_TICKS) {
 		struct bpf_redir_neigh nh = { .nh_family = 2 /* AF_INET */, .ipv4_nh = f->nexthop.w[3] };
 
 		return bpf_redirect_neigh(f->out, &nh, sizeof(nh), 0);

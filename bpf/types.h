@@ -18,6 +18,7 @@
 #define MAX_PORT_TRIES 64
 #define MAX_STEPS 32
 #define MAX_TRANSLATIONS 2
+#define FRAGMENT_TICKS 28 /* 30 s, rounded up */
 
 /* A zone is the ifindex of a port, or a Tier-0's id with this bit. */
 #define ZONE_UPLINK (1u << 31)
@@ -294,6 +295,7 @@ enum flow_state {
 #define FLOW_NAT 4u
 #define FLOW_UPLINK 8u    /* leaves by an uplink */
 #define FLOW_FROM_PORT 16u /* enters by a port: smac is valid */
+#define FLOW_UNBOUND 32u   /* smac is no binding of the port any more: spoofguard must see its packets */
 
 struct flow_key {
 	struct tuple t;

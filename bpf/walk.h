@@ -326,7 +326,6 @@ inline_fn void walk_local(struct walk *w)
 		step(w, STAGE_LOCAL, w->vrf, 0);
 		w->outcome = OUTCOME_LOCAL;
 		w->next = NEXT_DONE;
-		w->answer_addr = w->dst;
 		return;
 	}
 	drop_at(w, STAGE_LOCAL, w->vrf, 0, REASON_NO_LISTENER);
@@ -345,7 +344,7 @@ inline_fn void walk_out(struct walk *w, const struct nexthop *n)
 	w->nexthop = addr_zero(&n->addr) ? w->dst : n->addr;
 }
 
-inline_fn void walk_uplink(struct walk *w, const struct route *r)
+inline_fn void walk_uplink(struct walk *w, const struct route *r, const struct vrf *v)
 {
 	__u32 n = r->nexthops;
 	struct nexthop *nh;
@@ -365,7 +364,7 @@ inline_fn void walk_uplink(struct walk *w, const struct route *r)
 	}
 	w->nat_iface = nh->uplink;
 	w->nat_dir = NAT_OUT;
-	if (w->mode != MODE_REPLY && !translate(w, STAGE_SNAT))
+	if (w->mode != MODE_REPLY && (v->flags & VRF_NAT_OUT) && !translate(w, STAGE_SNAT))
 		return;
 	walk_out(w, nh);
 }
@@ -375,7 +374,7 @@ inline_fn void walk_node(struct walk *w, const struct route *r, const struct vrf
 {
 	w->nat_iface = 0;
 	w->nat_dir = NAT_OUT;
-	if (w->mode != MODE_REPLY && !translate(w, STAGE_SNAT))
+	if (w->mode != MODE_REPLY && (v->flags & VRF_NAT_OUT) && !translate(w, STAGE_SNAT))
 		return;
 	w->segment = v->node_segment;
 	w->port = v->node_port;
@@ -384,11 +383,11 @@ inline_fn void walk_node(struct walk *w, const struct route *r, const struct vrf
 	w->next = NEXT_SEGMENT;
 }
 
-inline_fn void walk_up(struct walk *w, const struct route *r)
+inline_fn void walk_up(struct walk *w, const struct route *r, const struct vrf *v)
 {
 	w->nat_iface = 0;
 	w->nat_dir = NAT_OUT;
-	if (w->mode != MODE_REPLY && !translate(w, STAGE_SNAT))
+	if (w->mode != MODE_REPLY && (v->flags & VRF_NAT_OUT) && !translate(w, STAGE_SNAT))
 		return;
 	w->from_vrf = w->vrf;
 	w->vrf = r->to;
@@ -458,7 +457,7 @@ __noinline int walk_router(struct walk *w)
 		w->next = NEXT_ENDPOINT;
 		break;
 	case ROUTE_UP:
-		walk_up(w, r);
+		walk_up(w, r, v);
 		break;
 	case ROUTE_DOWN:
 		w->vrf = r->to;
@@ -466,7 +465,7 @@ __noinline int walk_router(struct walk *w)
 		w->above = 1;
 		break;
 	case ROUTE_UPLINK:
-		walk_uplink(w, r);
+		walk_uplink(w, r, v);
 		break;
 	case ROUTE_NODE:
 		walk_node(w, r, v);
@@ -539,8 +538,8 @@ __noinline int walk(struct walk *w)
 
 	if (!w)
 		return 0;
-	/* every router is followed by at most one other stage */
-	for (int i = 0; i < 2 * MAX_ROUTERS + 2; i++) {
+	/* every router is followed by at most two other stages */
+	for (int i = 0; i < 3 * MAX_ROUTERS + 2; i++) {
 		if (w->next == NEXT_DONE)
 			return 0;
 		if (w->next == NEXT_SEGMENT) {

@@ -132,7 +132,7 @@ inline_fn int uplink_arp(struct work *x)
 
 	addr_v4(&k.addr, raw32(a + 28));
 	if (x->p.head >= 42 && be16(a + 14) == 1 && be16(a + 16) == 0x0800 && be16(a + 18) == 0x0604 &&
-	    raw32(a + 28) && addr_in(&k.addr, &x->device.address, x->device.plen)) {
+	    mac_eq(a + 6, a + 22) && !(a[22] & 1) && raw32(a + 28) && addr_in(&k.addr, &x->device.address, x->device.plen)) {
 		mac_copy(v.mac, a + 22);
 		mac_copy(v.own, x->device.mac);
 		bpf_map_update_elem(&weft_neighbours, &k, &v, BPF_ANY);
@@ -202,8 +202,7 @@ inline_fn bool fragment_ports(struct work *x)
 	};
 	struct fragment *v = bpf_map_lookup_elem(&weft_fragments, &k);
 
-	/* 30 s in ticks, rounded up */
-	if (!v || x->now - v->seen > 28)
+	if (!v || age(x->now, v->seen) > FRAGMENT_TICKS)
 		return false;
 	x->key.t.sport = v->sport;
 	x->key.t.dport = v->dport;
@@ -351,6 +350,8 @@ inline_fn int first_packet(struct __sk_buff *skb, struct work *x)
 	mac_copy(x->w.dmac, x->dmac);
 	walk(&x->w);
 	if (x->w.outcome == OUTCOME_LOCAL) {
+		if (x->dead)
+			bury(x, true);
 		if (make_echo_reply(skb, &x->p))
 			return ACT_DROP;
 		emit(x, VERDICT_ANSWER, x->device.id);
@@ -404,6 +405,8 @@ inline_fn int ip_packet(struct __sk_buff *skb, struct work *x)
 	if (x->device.kind == DEVICE_UPLINK) {
 		x->key.zone = x->device.vrf | ZONE_UPLINK;
 		x->routed = 1;
+		if (!mac_eq(x->dmac, x->device.mac))
+			return drop_for(x, STAGE_PARSE, REASON_MAC_UNKNOWN);
 	} else if (!bound(&x->device, &x->p.t.src, x->smac, x->slot)) {
 		return drop_for(x, STAGE_SPOOFGUARD, REASON_SPOOFGUARD);
 	} else {
@@ -525,7 +528,7 @@ inline_fn bool same_entry(struct __sk_buff *skb, const struct flow *f)
 
 	if (!(f->flags & FLOW_FROM_PORT))
 		return true;
-	if (data + ETH_LEN > end)
+	if ((f->flags & FLOW_UNBOUND) || data + ETH_LEN > end)
 		return false;
 	return frame_of(f, data, data + MAC_LEN);
 }
@@ -552,6 +555,7 @@ inline_fn int fast(struct __sk_buff *skb, __u32 zone)
 {
 	struct flow_key k;
 	struct config *c = config();
+	struct flow_key peer;
 	struct plain p;
 	struct flow *f;
 	__u32 now;
@@ -563,7 +567,10 @@ inline_fn int fast(struct __sk_buff *skb, __u32 zone)
 	if (!f || f->generation != c->generation || !same_entry(skb, f) || (f->hops && p.ttl <= f->hops))
 		goto slow;
 	now = clock_tick(c);
-	if (f->seen != now && now - f->seen > c->timeout[c->generation & 1][f->timeout & (TIMEOUTS - 1)])
+	/* Once a tick: is it alive, and is the other half still there? To look
+	 * keeps that from being replaced, too. */
+	if (f->seen != now &&
+	    (age(now, f->seen) > c->timeout[c->generation & 1][f->timeout & (TIMEOUTS - 1)] || !peer_of(&k, f, &peer)))
 		goto slow;
 	if (!settled(f, &k, p.tcp))
 		goto slow;
