@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -32,7 +33,8 @@ func (e *encoder) identities(used map[table.AddrSetID]bool) map[table.AddrSetID]
 		}
 	}
 	p.realm(0, nil, append(rows[0], rows[table.AnyRealm]...))
-	for id, r := range e.set.Realms {
+	for _, id := range slices.Sorted(maps.Keys(e.set.Realms)) { // in order: numbers must not depend on the map's
+		r := e.set.Realms[id]
 		p.realm(id, r.Prefixes, append(slices.Clone(rows[id]), rows[table.AnyRealm]...))
 	}
 	return p.bySet

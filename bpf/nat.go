@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -13,7 +14,10 @@ import (
 // nat enters every rule list under each prefix that it distinguishes: the
 // longest prefix that covers an address names the rows that can match it.
 func (e *encoder) nat() {
-	for key, list := range e.set.NAT {
+	// in order, so that list numbers do not depend on that of the map
+	keys := slices.SortedFunc(maps.Keys(e.set.NAT), table.NATKey.Compare)
+	for _, key := range keys {
+		list := e.set.NAT[key]
 		for _, p := range natPrefixes(list) {
 			e.natList(key, list, p)
 		}

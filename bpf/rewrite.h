@@ -76,6 +76,17 @@ inline_fn __u16 sum_replace4(__u16 sum, __be32 from, __be32 to)
 	return sum_replace(sum_replace(sum, from & 0xffff, to & 0xffff), from >> 16, to >> 16);
 }
 
+/* What can not happen, counted all the same. */
+inline_fn int internal(void)
+{
+	__u32 reason = REASON_INTERNAL;
+	__u64 *n = bpf_map_lookup_elem(&weft_drops, &reason);
+
+	if (n)
+		*n += 1;
+	return ACT_DROP;
+}
+
 /* Leaves by an uplink. The neighbour is known from ARP heard on the uplink,
  * or the kernel resolves it and keeps the packet meanwhile. */
 inline_fn int send_uplink(struct __sk_buff *skb, const struct flow *f, __u32 now)
@@ -92,7 +103,7 @@ inline_fn int send_uplink(struct __sk_buff *skb, const struct flow *f, __u32 now
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
 	if (data + ETH_LEN > end)
-		return ACT_DROP;
+		return internal();
 	mac_copy(data, n->mac);
 	mac_copy(data + MAC_LEN, n->own);
 	return bpf_redirect(f->out, 0);
@@ -124,13 +135,13 @@ inline_fn int flow_apply(struct __sk_buff *skb, const struct flow *f, const stru
 	if (f->flags & FLOW_NAT)
 		rewrite_tuple(skb, from, &f->t, l4);
 	if (!lower_ttl(skb, f->hops))
-		return ACT_DROP;
+		return internal();
 	if (f->flags & FLOW_UPLINK)
 		return send_uplink(skb, f, now);
 	data = (void *)(long)skb->data;
 	end = (void *)(long)skb->data_end;
 	if (data + ETH_LEN > end)
-		return ACT_DROP;
+		return internal();
 	mac_copy(data, f->dmac);
 	if (f->hops)
 		mac_set_router(data + MAC_LEN);

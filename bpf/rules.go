@@ -8,19 +8,6 @@ import (
 	"github.com/weft-net/weft/table"
 )
 
-const (
-	present     = 1 // enum presence: PRESENT
-	vrfNATOut   = 1 // VRF_NAT_OUT
-	vrfNATIn    = 2 // VRF_NAT_IN
-	maxNATRows  = 256
-	anyIdentity = ^uint32(0)
-	noIdentity  = uint32(0)
-
-	hasAny  = 1 // RULESET_HAS_ANY
-	hasID   = 2 // RULESET_HAS_ID
-	hasNone = 4 // RULESET_HAS_NONE
-)
-
 // ranked is a rule with its place in its ruleset, from 1.
 type ranked struct {
 	order int

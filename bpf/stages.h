@@ -59,6 +59,7 @@ enum reason {
 	REASON_SNAT_EXHAUSTED = 28, /* no free source port for this destination */
 	REASON_TUPLE_IN_USE = 29, /* another connection already uses these addresses and ports at the destination */
 	REASON_FLOW_TABLE_FULL = 30, /* the flow table took no new entry */
+	REASON_INTERNAL = 31, /* the kernel did not let the program change the packet */
 	REASON_MAX,
 };
 

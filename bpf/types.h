@@ -10,14 +10,18 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define MAX_ROUTERS 8
-#define MAX_RULESETS 3
-#define MAX_GATEWAYS 4
-#define MAX_NEXTHOPS 8
-#define MAX_NAT_ROWS 256
-#define MAX_PORT_TRIES 64
-#define MAX_STEPS 32
-#define MAX_TRANSLATIONS 2
+/* docs/pipeline.md section 9 */
+enum bound {
+	MAX_ROUTERS = 8,
+	MAX_RULESETS = 3,
+	MAX_GATEWAYS = 4,
+	MAX_NEXTHOPS = 8,
+	MAX_NAT_ROWS = 256,
+	MAX_PORT_TRIES = 64,
+	MAX_STEPS = 32,
+	MAX_TRANSLATIONS = 2,
+};
+
 #define FRAGMENT_TICKS 28 /* 30 s, rounded up */
 
 /* A zone is the ifindex of a port, or a Tier-0's id with this bit. */
@@ -37,6 +41,42 @@ struct tuple {
 	__be16 dport;
 	__u8 proto;
 	__u8 pad[3];
+};
+
+/* What package table calls these; bpf/constants.go holds both to the same numbers. */
+enum vrf_kind {
+	VRF_TIER0 = 1,
+	VRF_TIER1,
+	VRF_NODE,
+};
+
+enum route_kind {
+	ROUTE_CONNECTED = 1,
+	ROUTE_LOCAL,
+	ROUTE_NAT,
+	ROUTE_UP,
+	ROUTE_DOWN,
+	ROUTE_NODE,
+	ROUTE_UPLINK,
+	ROUTE_VIA,
+	ROUTE_DISCARD,
+};
+
+enum nat_dir {
+	NAT_OUT = 1,
+	NAT_IN,
+};
+
+enum nat_action {
+	NAT_TRANSLATE = 1,
+	NAT_EXEMPT,
+};
+
+enum rule_action {
+	RULE_ALLOW = 1,
+	RULE_DROP,
+	RULE_REJECT,
+	RULE_CONTINUE,
 };
 
 /* ---- tables: every value has two slots, see struct config ---- */
@@ -104,9 +144,11 @@ struct endpoint_key {
 	struct addr addr;
 };
 
-#define RULESET_HAS_ANY 1u  /* rules for any remote */
-#define RULESET_HAS_ID 2u   /* rules for remotes of an identity */
-#define RULESET_HAS_NONE 4u /* negated rules, for remotes without identity */
+enum ruleset_flag {
+	RULESET_HAS_ANY = 1,  /* rules for any remote */
+	RULESET_HAS_ID = 2,   /* rules for remotes of an identity */
+	RULESET_HAS_NONE = 4, /* negated rules, for remotes without identity */
+};
 
 struct ruleset_ref {
 	__u32 id;
@@ -146,8 +188,10 @@ struct segment_row {
 	struct segment slot[2];
 };
 
-#define VRF_NAT_OUT 1u
-#define VRF_NAT_IN 2u
+enum vrf_flag {
+	VRF_NAT_OUT = 1, /* has rows outwards */
+	VRF_NAT_IN = 2,  /* has rows inwards */
+};
 
 struct vrf {
 	__u32 present;
@@ -256,8 +300,10 @@ struct identity_row {
 	struct identity slot[2];
 };
 
-#define IDENTITY_NONE 0u
-#define IDENTITY_ANY 0xffffffffu
+enum reserved_identity {
+	IDENTITY_NONE = 0,
+	IDENTITY_ANY = 0xffffffff,
+};
 
 struct rule_key {
 	__u32 plen; /* 64, or 72 + bits of svc */

@@ -43,23 +43,6 @@ enum snat_kind {
 	SNAT_ONE_TO_ONE,
 };
 
-/* table.VRFKind, RouteKind, NATDir, NATAction, RuleAction */
-enum { VRF_TIER0 = 1, VRF_TIER1, VRF_NODE };
-enum {
-	ROUTE_CONNECTED = 1,
-	ROUTE_LOCAL,
-	ROUTE_NAT,
-	ROUTE_UP,
-	ROUTE_DOWN,
-	ROUTE_NODE,
-	ROUTE_UPLINK,
-	ROUTE_VIA,
-	ROUTE_DISCARD,
-};
-enum { NAT_OUT = 1, NAT_IN };
-enum { NAT_TRANSLATE = 1, NAT_EXEMPT };
-enum { RULE_ALLOW = 1, RULE_DROP, RULE_REJECT, RULE_CONTINUE };
-
 struct walk {
 	/* the question */
 	struct tuple t;  /* as sent */

@@ -18,6 +18,15 @@ const enum counter *keep_counter __attribute__((unused));
 const enum timeout_class *keep_timeout_class __attribute__((unused));
 const enum flow_state *keep_flow_state __attribute__((unused));
 const enum verdict *keep_verdict __attribute__((unused));
+const enum ruleset_flag *keep_ruleset_flag __attribute__((unused));
+const enum vrf_flag *keep_vrf_flag __attribute__((unused));
+const enum reserved_identity *keep_reserved_identity __attribute__((unused));
+const enum bound *keep_bound __attribute__((unused));
+const enum vrf_kind *keep_vrf_kind __attribute__((unused));
+const enum route_kind *keep_route_kind __attribute__((unused));
+const enum nat_dir *keep_nat_dir __attribute__((unused));
+const enum nat_action *keep_nat_action __attribute__((unused));
+const enum rule_action *keep_rule_action __attribute__((unused));
 const enum presence *keep_presence __attribute__((unused));
 const enum device_kind *keep_device_kind __attribute__((unused));
 const enum trace_mode *keep_trace_mode __attribute__((unused));
@@ -91,10 +100,8 @@ inline_fn int drop_answer(struct __sk_buff *skb, struct work *x)
 	n = bpf_map_lookup_elem(&weft_drops, &reason);
 	if (n)
 		*n += 1;
-	if (err) {
-		emit(x, VERDICT_DROP, 0);
-		return ACT_DROP;
-	}
+	if (err)
+		return drop_for(x, STAGE_DELIVER, REASON_INTERNAL);
 	emit(x, VERDICT_ANSWER, x->device.id);
 	return send_back(skb, x->device.kind == DEVICE_UPLINK);
 }
@@ -317,7 +324,7 @@ inline_fn int icmp_error(struct __sk_buff *skb, struct work *x)
 	x->w.hops = f->hops;
 	emit(x, VERDICT_FORWARD, f->out_port);
 	if ((f->flags & FLOW_NAT) && rewrite_quoted(skb, x, f, &quoted))
-		return ACT_DROP;
+		return internal();
 	/* the outer addresses; ICMP's checksum does not cover them */
 	rewrite_address(skb, OFF_IP_SRC, IPPROTO_ICMP, false, x->p.t.src.w[3], x->w.src.w[3]);
 	rewrite_address(skb, OFF_IP_DST, IPPROTO_ICMP, false, x->p.t.dst.w[3], x->w.dst.w[3]);
@@ -353,7 +360,7 @@ inline_fn int first_packet(struct __sk_buff *skb, struct work *x)
 		if (x->dead)
 			bury(x, true);
 		if (make_echo_reply(skb, &x->p))
-			return ACT_DROP;
+			return drop_for(x, STAGE_DELIVER, REASON_INTERNAL);
 		emit(x, VERDICT_ANSWER, x->device.id);
 		return send_back(skb, x->device.kind == DEVICE_UPLINK);
 	}
@@ -435,7 +442,7 @@ int weft_slow(struct __sk_buff *skb)
 	__u8 reason;
 
 	if (!x || !c)
-		return ACT_DROP;
+		return internal();
 	__builtin_memset(&x->p, 0, sizeof(x->p));
 	x->config = *c;
 	x->slot = c->generation & 1;
@@ -579,7 +586,7 @@ inline_fn int fast(struct __sk_buff *skb, __u32 zone)
 	return flow_apply(skb, f, &k.t, true, now);
 slow:
 	bpf_tail_call(skb, &weft_calls, 0);
-	return ACT_DROP;
+	return internal();
 }
 
 SEC("tc")
@@ -596,11 +603,11 @@ int weft_uplink(struct __sk_buff *skb)
 	struct device *d;
 
 	if (!c)
-		return ACT_DROP;
+		return internal();
 	d = device_get(&ifindex, c->generation & 1);
 	if (!d) {
 		bpf_tail_call(skb, &weft_calls, 0);
-		return ACT_DROP;
+		return internal();
 	}
 	return fast(skb, d->vrf | ZONE_UPLINK);
 }

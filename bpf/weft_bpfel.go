@@ -18,6 +18,19 @@ type WeftAddr struct {
 	W [4]uint32
 }
 
+type WeftBound uint32
+
+const (
+	WeftBoundMAX_ROUTERS      WeftBound = 8
+	WeftBoundMAX_RULESETS     WeftBound = 3
+	WeftBoundMAX_GATEWAYS     WeftBound = 4
+	WeftBoundMAX_NEXTHOPS     WeftBound = 8
+	WeftBoundMAX_NAT_ROWS     WeftBound = 256
+	WeftBoundMAX_PORT_TRIES   WeftBound = 64
+	WeftBoundMAX_STEPS        WeftBound = 32
+	WeftBoundMAX_TRANSLATIONS WeftBound = 2
+)
+
 type WeftConfig struct {
 	_            structs.HostLayout
 	Generation   uint32
@@ -198,6 +211,20 @@ type WeftNat struct {
 	To        WeftAddr
 }
 
+type WeftNatAction uint32
+
+const (
+	WeftNatActionNAT_TRANSLATE WeftNatAction = 1
+	WeftNatActionNAT_EXEMPT    WeftNatAction = 2
+)
+
+type WeftNatDir uint32
+
+const (
+	WeftNatDirNAT_OUT WeftNatDir = 1
+	WeftNatDirNAT_IN  WeftNatDir = 2
+)
+
 type WeftNatIndex struct {
 	_       structs.HostLayout
 	Present uint32
@@ -263,6 +290,13 @@ const (
 	WeftPresenceCOVER   WeftPresence = 2
 )
 
+type WeftReservedIdentity uint32
+
+const (
+	WeftReservedIdentityIDENTITY_NONE WeftReservedIdentity = 0
+	WeftReservedIdentityIDENTITY_ANY  WeftReservedIdentity = 4294967295
+)
+
 type WeftRoute struct {
 	_        structs.HostLayout
 	Present  uint32
@@ -281,6 +315,20 @@ type WeftRouteKey struct {
 	Addr WeftAddr
 }
 
+type WeftRouteKind uint32
+
+const (
+	WeftRouteKindROUTE_CONNECTED WeftRouteKind = 1
+	WeftRouteKindROUTE_LOCAL     WeftRouteKind = 2
+	WeftRouteKindROUTE_NAT       WeftRouteKind = 3
+	WeftRouteKindROUTE_UP        WeftRouteKind = 4
+	WeftRouteKindROUTE_DOWN      WeftRouteKind = 5
+	WeftRouteKindROUTE_NODE      WeftRouteKind = 6
+	WeftRouteKindROUTE_UPLINK    WeftRouteKind = 7
+	WeftRouteKindROUTE_VIA       WeftRouteKind = 8
+	WeftRouteKindROUTE_DISCARD   WeftRouteKind = 9
+)
+
 type WeftRouteRow struct {
 	_    structs.HostLayout
 	Slot [2]WeftRoute
@@ -296,6 +344,15 @@ type WeftRule struct {
 	Pad     [2]uint8
 }
 
+type WeftRuleAction uint32
+
+const (
+	WeftRuleActionRULE_ALLOW    WeftRuleAction = 1
+	WeftRuleActionRULE_DROP     WeftRuleAction = 2
+	WeftRuleActionRULE_REJECT   WeftRuleAction = 3
+	WeftRuleActionRULE_CONTINUE WeftRuleAction = 4
+)
+
 type WeftRuleKey struct {
 	_        structs.HostLayout
 	Plen     uint32
@@ -310,6 +367,14 @@ type WeftRuleRow struct {
 	_    structs.HostLayout
 	Slot [2]WeftRule
 }
+
+type WeftRulesetFlag uint32
+
+const (
+	WeftRulesetFlagRULESET_HAS_ANY  WeftRulesetFlag = 1
+	WeftRulesetFlagRULESET_HAS_ID   WeftRulesetFlag = 2
+	WeftRulesetFlagRULESET_HAS_NONE WeftRulesetFlag = 4
+)
 
 type WeftRulesetRef struct {
 	_     structs.HostLayout
@@ -390,6 +455,21 @@ type WeftVrf struct {
 	NodePort    uint32
 	NodeSegment uint32
 }
+
+type WeftVrfFlag uint32
+
+const (
+	WeftVrfFlagVRF_NAT_OUT WeftVrfFlag = 1
+	WeftVrfFlagVRF_NAT_IN  WeftVrfFlag = 2
+)
+
+type WeftVrfKind uint32
+
+const (
+	WeftVrfKindVRF_TIER0 WeftVrfKind = 1
+	WeftVrfKindVRF_TIER1 WeftVrfKind = 2
+	WeftVrfKindVRF_NODE  WeftVrfKind = 3
+)
 
 type WeftVrfRow struct {
 	_    structs.HostLayout
@@ -495,37 +575,46 @@ type WeftWork struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	WeftMapWeftCalls        = "weft_calls"
-	WeftMapWeftConfig       = "weft_config"
-	WeftMapWeftCounters     = "weft_counters"
-	WeftMapWeftDevices      = "weft_devices"
-	WeftMapWeftDrops        = "weft_drops"
-	WeftMapWeftEndpoints    = "weft_endpoints"
-	WeftMapWeftEvents       = "weft_events"
-	WeftMapWeftFlows        = "weft_flows"
-	WeftMapWeftFragments    = "weft_fragments"
-	WeftMapWeftIdentities   = "weft_identities"
-	WeftMapWeftNat          = "weft_nat"
-	WeftMapWeftNatIndex     = "weft_nat_index"
-	WeftMapWeftNeighbours   = "weft_neighbours"
-	WeftMapWeftNexthops     = "weft_nexthops"
-	WeftMapWeftRoutes       = "weft_routes"
-	WeftMapWeftRules        = "weft_rules"
-	WeftMapWeftSegments     = "weft_segments"
-	WeftMapWeftVrfs         = "weft_vrfs"
-	WeftMapWeftWork         = "weft_work"
-	WeftProgWeftPort        = "weft_port"
-	WeftProgWeftSlow        = "weft_slow"
-	WeftProgWeftUplink      = "weft_uplink"
-	WeftVarKeepCounter      = "keep_counter"
-	WeftVarKeepDeviceKind   = "keep_device_kind"
-	WeftVarKeepEvent        = "keep_event"
-	WeftVarKeepFlowState    = "keep_flow_state"
-	WeftVarKeepPresence     = "keep_presence"
-	WeftVarKeepStep         = "keep_step"
-	WeftVarKeepTimeoutClass = "keep_timeout_class"
-	WeftVarKeepTraceMode    = "keep_trace_mode"
-	WeftVarKeepVerdict      = "keep_verdict"
+	WeftMapWeftCalls            = "weft_calls"
+	WeftMapWeftConfig           = "weft_config"
+	WeftMapWeftCounters         = "weft_counters"
+	WeftMapWeftDevices          = "weft_devices"
+	WeftMapWeftDrops            = "weft_drops"
+	WeftMapWeftEndpoints        = "weft_endpoints"
+	WeftMapWeftEvents           = "weft_events"
+	WeftMapWeftFlows            = "weft_flows"
+	WeftMapWeftFragments        = "weft_fragments"
+	WeftMapWeftIdentities       = "weft_identities"
+	WeftMapWeftNat              = "weft_nat"
+	WeftMapWeftNatIndex         = "weft_nat_index"
+	WeftMapWeftNeighbours       = "weft_neighbours"
+	WeftMapWeftNexthops         = "weft_nexthops"
+	WeftMapWeftRoutes           = "weft_routes"
+	WeftMapWeftRules            = "weft_rules"
+	WeftMapWeftSegments         = "weft_segments"
+	WeftMapWeftVrfs             = "weft_vrfs"
+	WeftMapWeftWork             = "weft_work"
+	WeftProgWeftPort            = "weft_port"
+	WeftProgWeftSlow            = "weft_slow"
+	WeftProgWeftUplink          = "weft_uplink"
+	WeftVarKeepBound            = "keep_bound"
+	WeftVarKeepCounter          = "keep_counter"
+	WeftVarKeepDeviceKind       = "keep_device_kind"
+	WeftVarKeepEvent            = "keep_event"
+	WeftVarKeepFlowState        = "keep_flow_state"
+	WeftVarKeepNatAction        = "keep_nat_action"
+	WeftVarKeepNatDir           = "keep_nat_dir"
+	WeftVarKeepPresence         = "keep_presence"
+	WeftVarKeepReservedIdentity = "keep_reserved_identity"
+	WeftVarKeepRouteKind        = "keep_route_kind"
+	WeftVarKeepRuleAction       = "keep_rule_action"
+	WeftVarKeepRulesetFlag      = "keep_ruleset_flag"
+	WeftVarKeepStep             = "keep_step"
+	WeftVarKeepTimeoutClass     = "keep_timeout_class"
+	WeftVarKeepTraceMode        = "keep_trace_mode"
+	WeftVarKeepVerdict          = "keep_verdict"
+	WeftVarKeepVrfFlag          = "keep_vrf_flag"
+	WeftVarKeepVrfKind          = "keep_vrf_kind"
 )
 
 // LoadWeft returns the embedded CollectionSpec for Weft.
@@ -604,15 +693,24 @@ type WeftMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type WeftVariableSpecs struct {
-	KeepCounter      *ebpf.VariableSpec `ebpf:"keep_counter"`
-	KeepDeviceKind   *ebpf.VariableSpec `ebpf:"keep_device_kind"`
-	KeepEvent        *ebpf.VariableSpec `ebpf:"keep_event"`
-	KeepFlowState    *ebpf.VariableSpec `ebpf:"keep_flow_state"`
-	KeepPresence     *ebpf.VariableSpec `ebpf:"keep_presence"`
-	KeepStep         *ebpf.VariableSpec `ebpf:"keep_step"`
-	KeepTimeoutClass *ebpf.VariableSpec `ebpf:"keep_timeout_class"`
-	KeepTraceMode    *ebpf.VariableSpec `ebpf:"keep_trace_mode"`
-	KeepVerdict      *ebpf.VariableSpec `ebpf:"keep_verdict"`
+	KeepBound            *ebpf.VariableSpec `ebpf:"keep_bound"`
+	KeepCounter          *ebpf.VariableSpec `ebpf:"keep_counter"`
+	KeepDeviceKind       *ebpf.VariableSpec `ebpf:"keep_device_kind"`
+	KeepEvent            *ebpf.VariableSpec `ebpf:"keep_event"`
+	KeepFlowState        *ebpf.VariableSpec `ebpf:"keep_flow_state"`
+	KeepNatAction        *ebpf.VariableSpec `ebpf:"keep_nat_action"`
+	KeepNatDir           *ebpf.VariableSpec `ebpf:"keep_nat_dir"`
+	KeepPresence         *ebpf.VariableSpec `ebpf:"keep_presence"`
+	KeepReservedIdentity *ebpf.VariableSpec `ebpf:"keep_reserved_identity"`
+	KeepRouteKind        *ebpf.VariableSpec `ebpf:"keep_route_kind"`
+	KeepRuleAction       *ebpf.VariableSpec `ebpf:"keep_rule_action"`
+	KeepRulesetFlag      *ebpf.VariableSpec `ebpf:"keep_ruleset_flag"`
+	KeepStep             *ebpf.VariableSpec `ebpf:"keep_step"`
+	KeepTimeoutClass     *ebpf.VariableSpec `ebpf:"keep_timeout_class"`
+	KeepTraceMode        *ebpf.VariableSpec `ebpf:"keep_trace_mode"`
+	KeepVerdict          *ebpf.VariableSpec `ebpf:"keep_verdict"`
+	KeepVrfFlag          *ebpf.VariableSpec `ebpf:"keep_vrf_flag"`
+	KeepVrfKind          *ebpf.VariableSpec `ebpf:"keep_vrf_kind"`
 }
 
 // WeftObjects contains all objects after they have been loaded into the kernel.
@@ -684,15 +782,24 @@ func (m *WeftMaps) Close() error {
 //
 // It can be passed to LoadWeftObjects or ebpf.CollectionSpec.LoadAndAssign.
 type WeftVariables struct {
-	KeepCounter      *ebpf.Variable `ebpf:"keep_counter"`
-	KeepDeviceKind   *ebpf.Variable `ebpf:"keep_device_kind"`
-	KeepEvent        *ebpf.Variable `ebpf:"keep_event"`
-	KeepFlowState    *ebpf.Variable `ebpf:"keep_flow_state"`
-	KeepPresence     *ebpf.Variable `ebpf:"keep_presence"`
-	KeepStep         *ebpf.Variable `ebpf:"keep_step"`
-	KeepTimeoutClass *ebpf.Variable `ebpf:"keep_timeout_class"`
-	KeepTraceMode    *ebpf.Variable `ebpf:"keep_trace_mode"`
-	KeepVerdict      *ebpf.Variable `ebpf:"keep_verdict"`
+	KeepBound            *ebpf.Variable `ebpf:"keep_bound"`
+	KeepCounter          *ebpf.Variable `ebpf:"keep_counter"`
+	KeepDeviceKind       *ebpf.Variable `ebpf:"keep_device_kind"`
+	KeepEvent            *ebpf.Variable `ebpf:"keep_event"`
+	KeepFlowState        *ebpf.Variable `ebpf:"keep_flow_state"`
+	KeepNatAction        *ebpf.Variable `ebpf:"keep_nat_action"`
+	KeepNatDir           *ebpf.Variable `ebpf:"keep_nat_dir"`
+	KeepPresence         *ebpf.Variable `ebpf:"keep_presence"`
+	KeepReservedIdentity *ebpf.Variable `ebpf:"keep_reserved_identity"`
+	KeepRouteKind        *ebpf.Variable `ebpf:"keep_route_kind"`
+	KeepRuleAction       *ebpf.Variable `ebpf:"keep_rule_action"`
+	KeepRulesetFlag      *ebpf.Variable `ebpf:"keep_ruleset_flag"`
+	KeepStep             *ebpf.Variable `ebpf:"keep_step"`
+	KeepTimeoutClass     *ebpf.Variable `ebpf:"keep_timeout_class"`
+	KeepTraceMode        *ebpf.Variable `ebpf:"keep_trace_mode"`
+	KeepVerdict          *ebpf.Variable `ebpf:"keep_verdict"`
+	KeepVrfFlag          *ebpf.Variable `ebpf:"keep_vrf_flag"`
+	KeepVrfKind          *ebpf.Variable `ebpf:"keep_vrf_kind"`
 }
 
 // WeftPrograms contains all programs after they have been loaded into the kernel.

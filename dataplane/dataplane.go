@@ -49,5 +49,5 @@ type MapUse struct {
 	Name    string `json:"name"`
 	Entries int    `json:"entries"`
 	Max     int    `json:"max"`
-	Evicted uint64 `json:"evicted"` // live entries that gave way to new ones
+	Evicted uint64 `json:"evicted"` // entries, of live and of dead connections, that gave way to new ones
 }

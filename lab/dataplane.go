@@ -16,11 +16,6 @@ import (
 	"github.com/weft-net/weft/table"
 )
 
-// statusDriver is a driver that has something to tell of itself.
-type statusDriver interface {
-	Status(ctx context.Context) (dataplane.Status, error)
-}
-
 // withDriver opens the data plane of plan's host inside its namespace, where
 // fn runs too.
 func (s *System) withDriver(plan *Plan, fn func(dataplane.Driver) error) error {

@@ -40,6 +40,11 @@ type MachineStatus struct {
 
 // Status returns the state of a lab as the kernel has it now.
 func (s *System) Status(ctx context.Context, lab string) (*Status, error) {
+	l, err := s.acquire(ctx, lab) // a data plane must not be opened while it is taken down
+	if err != nil {
+		return nil, err
+	}
+	defer l.release()
 	state, err := s.Load(lab)
 	if err != nil {
 		return nil, err
@@ -72,11 +77,7 @@ func (s *System) Status(ctx context.Context, lab string) (*Status, error) {
 		return status, nil
 	}
 	err = s.withDriver(plan, func(d dataplane.Driver) error {
-		talking, ok := d.(statusDriver)
-		if !ok {
-			return nil
-		}
-		told, err := talking.Status(ctx)
+		told, err := d.Status(ctx)
 		status.DataPlane = &told
 		return err
 	})

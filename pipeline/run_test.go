@@ -132,8 +132,8 @@ func TestStagesAndReasonsAreCompleteLists(t *testing.T) {
 			t.Errorf("row %d: %+v", i, r)
 		}
 	}
-	if len(Reasons) != int(ReasonFlowTableFull) {
-		t.Errorf("%d reasons, want %d", len(Reasons), ReasonFlowTableFull)
+	if len(Reasons) != int(ReasonInternal) {
+		t.Errorf("%d reasons, want %d", len(Reasons), ReasonInternal)
 	}
 	if Stage(0).String() != "none" || ReasonNone.String() != "none" {
 		t.Error("zero has a name")

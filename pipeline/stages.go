@@ -97,6 +97,7 @@ const (
 	ReasonSNATExhausted
 	ReasonTupleInUse
 	ReasonFlowTableFull
+	ReasonInternal
 )
 
 // ReasonInfo is one row of the list of drop reasons.
@@ -139,6 +140,7 @@ var Reasons = []ReasonInfo{
 	{ReasonSNATExhausted, "snat_exhausted", "no free source port for this destination", "give the SNAT rule a larger translated_network"},
 	{ReasonTupleInUse, "tuple_in_use", "another connection already uses these addresses and ports at the destination", "use another source port"},
 	{ReasonFlowTableFull, "flow_table_full", "the flow table took no new entry", "raise the flow table's size"},
+	{ReasonInternal, "internal", "the kernel did not let the program change the packet", "this should not happen: report it with the packet"},
 }
 
 func (s Stage) String() string {
