@@ -44,7 +44,7 @@ var layers = map[string]layer{
 	"dataplane": {ours: []string{"table", "packet", "pipeline"}}, // a record is in pipeline's words
 	"dataplane/ebpf": {
 		ours:   []string{"table", "packet", "pipeline", "bpf", "dataplane"},
-		bought: []string{"github.com/cilium/ebpf", "github.com/vishvananda/netlink"},
+		bought: []string{"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	},
 	"lab": {
 		ours:   below,

@@ -3,13 +3,13 @@
  * The distributed firewall's classifier. Rules with a remote side are looked
  * up by the remote's identity (the set of groups that its address is in), so
  * the cost of a look-up does not grow with the number of rules: one trie for
- * the identity, at most one for its rules, one for the rules that ask for no
- * remote. The loader resolves rule order inside each of these, and the smaller
- * order of the two candidates wins.
+ * the identity (two where tenants overlap), at most two for its rules, one for the
+ * rules that ask for no remote. The loader resolves rule order inside each of these, and the smaller
+ * order of the candidates wins.
  */
 #pragma once
 
-/* Called by walk.h, which declares struct walk and the look-ups. */
+#include "context.h"
 
 inline_fn __u32 identity_of(struct walk *w)
 {

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include "context.h"
+
 inline_fn bool nat_matches(struct walk *w, const struct nat *n)
 {
 	if (n->proto && n->proto != w->t.proto)
