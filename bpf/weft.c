@@ -73,6 +73,8 @@ int weft_slow(struct __sk_buff *skb)
 		return drop_for(x, STAGE_PARSE, REASON_NO_PORT);
 	}
 	x->device = *d;
+	if (skb->vlan_present) /* the kernel has taken the tag out of the frame */
+		return drop_for(x, STAGE_PARSE, REASON_VLAN);
 	x->p.len = skb->len;
 	if (head > HEAD)
 		head = HEAD;
@@ -177,7 +179,7 @@ inline_fn int fast(struct __sk_buff *skb, __u32 zone)
 	struct flow *f;
 	__u32 now;
 
-	if (!c || c->trace || !plain_packet(skb, &k.t, &p))
+	if (!c || c->trace || skb->vlan_present || !plain_packet(skb, &k.t, &p))
 		goto slow;
 	k.zone = zone;
 	f = bpf_map_lookup_elem(&weft_flows, &k);

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/bpf"
 	"github.com/weft-net/weft/dataplane"
@@ -21,10 +22,12 @@ import (
 // Driver is the kernel's data plane of one node. Its methods must be called in
 // the network namespace that holds the node's devices, one at a time.
 type Driver struct {
-	dir     string // where programs, maps and links are pinned
+	dir     string   // where programs, maps and links are pinned
+	lock    *os.File // dir; whoever changes what is pinned there holds its lock
 	objs    bpf.WeftObjects
 	grace   *ebpf.Map  // writing to it waits until no program reads old slots
 	current bpf.Tables // what the active slots hold
+	as      uint32     // generation of current; 0: not read yet
 	config  bpf.WeftConfig
 }
 
@@ -44,7 +47,13 @@ func programs(o *bpf.WeftPrograms) map[string]**ebpf.Program {
 //
 // Errors: another version's data plane is pinned there; the kernel refuses
 // (then the verifier's last lines are in the text).
-func Open(pinDir string) (*Driver, error) {
+func Open(pinDir string) (*Driver, error) { return open(pinDir, nil) }
+
+// sizes are the numbers of rows that maps take, by map name, where they differ
+// from those in package bpf.
+type sizes map[string]uint32
+
+func open(pinDir string, s sizes) (*Driver, error) {
 	d := &Driver{dir: filepath.Join(pinDir, version())}
 	if err := onlyVersion(pinDir, version()); err != nil {
 		return nil, err
@@ -52,14 +61,49 @@ func Open(pinDir string) (*Driver, error) {
 	if err := os.MkdirAll(filepath.Join(d.dir, "links"), 0o700); err != nil {
 		return nil, fmt.Errorf("pin directory: %w", err)
 	}
-	if err := d.load(); err != nil {
-		return nil, fmt.Errorf("data plane: %w", err)
+	lock, err := os.Open(d.dir)
+	if err != nil {
+		return nil, fmt.Errorf("pin directory: %w", err)
 	}
-	if err := d.init(); err != nil {
-		d.Close()
-		return nil, fmt.Errorf("data plane: %w", err)
+	d.lock = lock
+	err = d.locked(func() error {
+		if err := d.load(s); err != nil {
+			return err
+		}
+		return d.init()
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("data plane: %w", err), d.Close())
 	}
 	return d, nil
+}
+
+// locked runs fn while no other Driver of this data plane, in whatever
+// process, changes it. The kernel unlocks for a process that dies.
+func (d *Driver) locked(fn func() error) error {
+	for {
+		err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("lock %s: %w", d.dir, err)
+		}
+	}
+	defer unix.Flock(int(d.lock.Fd()), unix.LOCK_UN)
+	return fn()
+}
+
+// configure changes the configuration that the programs read, generation and
+// all, as it is now: another Driver may have written it since.
+func (d *Driver) configure(change func(*bpf.WeftConfig)) error {
+	return d.locked(func() error {
+		if err := d.objs.WeftConfig.Lookup(uint32(0), &d.config); err != nil {
+			return err
+		}
+		change(&d.config)
+		return d.objs.WeftConfig.Put(uint32(0), &d.config)
+	})
 }
 
 // version names the programs and the layout of their maps.
@@ -83,19 +127,31 @@ func onlyVersion(pinDir, want string) error {
 
 // load opens the pinned programs, or loads and pins them. Maps are pinned by
 // name and shared either way.
-func (d *Driver) load() error {
+func (d *Driver) load(s sizes) error {
+	spec, err := bpf.LoadWeft()
+	if err != nil {
+		return err
+	}
+	for name, rows := range s {
+		spec.Maps[name].MaxEntries = rows
+	}
 	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.dir}}
 	if d.pinned() {
-		return d.reopen(opts)
+		return d.reopen(spec, opts)
 	}
-	if err := bpf.LoadWeftObjects(&d.objs, opts); err != nil {
+	if err := spec.LoadAndAssign(&d.objs, opts); err != nil {
 		return err
 	}
 	if err := d.objs.WeftCalls.Put(uint32(0), d.objs.WeftSlow); err != nil {
 		return err
 	}
 	for name, p := range programs(&d.objs.WeftPrograms) {
-		if err := (*p).Pin(filepath.Join(d.dir, name)); err != nil {
+		pin := filepath.Join(d.dir, name)
+		// An Open that broke off may have pinned some of them.
+		if err := os.Remove(pin); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := (*p).Pin(pin); err != nil {
 			return err
 		}
 	}
@@ -111,11 +167,7 @@ func (d *Driver) pinned() bool {
 	return true
 }
 
-func (d *Driver) reopen(opts *ebpf.CollectionOptions) error {
-	spec, err := bpf.LoadWeft()
-	if err != nil {
-		return err
-	}
+func (d *Driver) reopen(spec *ebpf.CollectionSpec, opts *ebpf.CollectionOptions) (err error) {
 	if err := spec.LoadAndAssign(&d.objs.WeftMaps, opts); err != nil {
 		return err
 	}
@@ -137,9 +189,11 @@ func (d *Driver) init() error {
 	if err := d.objs.WeftConfig.Lookup(uint32(0), &d.config); err != nil {
 		return err
 	}
-	if d.config.Generation == 0 {
+	killed := d.config.Trace == uint32(bpf.WeftTraceModeTRACE_ONE) // the recorder that would have ended it
+	if d.config.Generation == 0 || killed {
 		// Reply entries begin with generation 0, which must never be current.
-		d.config.Generation = 1
+		d.config.Generation = max(d.config.Generation, 1)
+		d.config.Trace = uint32(bpf.WeftTraceModeTRACE_OFF)
 		if err := d.objs.WeftConfig.Put(uint32(0), &d.config); err != nil {
 			return err
 		}
@@ -165,7 +219,16 @@ func (d *Driver) Apply(ctx context.Context, set *table.Set, b dataplane.Binding)
 	if err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
+	return d.locked(func() error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return d.apply(set, b, want)
+	})
+}
+
+func (d *Driver) apply(set *table.Set, b dataplane.Binding, want bpf.Tables) error {
+	if err := d.refresh(); err != nil {
 		return err
 	}
 	attached, err := d.attach(set, b)
@@ -175,7 +238,8 @@ func (d *Driver) Apply(ctx context.Context, set *table.Set, b dataplane.Binding)
 	if err := d.swap(want, bpf.Timeouts(set.Timeouts)); err != nil {
 		return errors.Join(err, d.detach(attached))
 	}
-	return d.detachOthers(b)
+	d.forgetGone()
+	return nil
 }
 
 func devices(b dataplane.Binding) map[table.PortID]bpf.Device {
@@ -187,17 +251,16 @@ func devices(b dataplane.Binding) map[table.PortID]bpf.Device {
 }
 
 // attach puts the programs on devices that do not have them yet and returns
-// those. Until the tables name a device, its packets are dropped.
+// those. Until the tables name a device, its packets are dropped; so they are
+// if it is bound to nothing that the Set has.
 func (d *Driver) attach(set *table.Set, b dataplane.Binding) (attached []int, err error) {
 	for id, l := range b {
 		program := d.objs.WeftPort
 		if set.Uplinks[id] != nil {
 			program = d.objs.WeftUplink
-		} else if set.Ports[id] == nil {
-			continue
 		}
 		pin := d.linkPin(l.IfIndex)
-		if d.linked(pin, l.IfIndex) {
+		if d.linked(pin, l.IfIndex, program) {
 			continue
 		}
 		at, err := link.AttachTCX(link.TCXOptions{Interface: l.IfIndex, Program: program, Attach: ebpf.AttachTCXIngress})
@@ -218,16 +281,16 @@ func (d *Driver) linkPin(ifindex int) string {
 	return filepath.Join(d.dir, "links", strconv.Itoa(ifindex))
 }
 
-// linked reports whether the pin holds a link to the device; a pin whose
-// device is gone is removed.
-func (d *Driver) linked(pin string, ifindex int) bool {
+// linked reports whether the pin holds a link to the device, which it makes
+// one to program; a pin whose device is gone is removed.
+func (d *Driver) linked(pin string, ifindex int, program *ebpf.Program) bool {
 	l, err := link.LoadPinnedLink(pin, nil)
 	if err != nil {
 		return false
 	}
 	defer l.Close()
 	info, err := l.Info()
-	if err == nil && info.TCX() != nil && int(info.TCX().Ifindex) == ifindex {
+	if err == nil && info.TCX() != nil && int(info.TCX().Ifindex) == ifindex && l.Update(program) == nil {
 		return true
 	}
 	os.Remove(pin)
@@ -242,23 +305,26 @@ func (d *Driver) detach(ifindexes []int) error {
 	return errors.Join(errs...)
 }
 
-// detachOthers drops the links to devices that no port is bound to any more.
-func (d *Driver) detachOthers(b dataplane.Binding) error {
-	keep := map[string]bool{}
-	for _, l := range b {
-		keep[strconv.Itoa(l.IfIndex)] = true
-	}
+// forgetGone removes the pins of devices that are gone. A device that is only
+// not bound any more keeps its program, which drops its packets: without it,
+// they would reach the host's own stack. What can not be removed now is the next
+// Apply's.
+func (d *Driver) forgetGone() {
 	entries, err := os.ReadDir(filepath.Join(d.dir, "links"))
 	if err != nil {
-		return err
+		return
 	}
-	var errs []error
 	for _, e := range entries {
-		if !keep[e.Name()] {
-			errs = append(errs, os.Remove(filepath.Join(d.dir, "links", e.Name())))
+		pin := filepath.Join(d.dir, "links", e.Name())
+		l, err := link.LoadPinnedLink(pin, nil)
+		if err != nil {
+			continue
 		}
+		if info, err := l.Info(); err == nil && info.TCX() != nil && info.TCX().Ifindex == 0 {
+			os.Remove(pin)
+		}
+		l.Close()
 	}
-	return errors.Join(errs...)
 }
 
 // Close implements dataplane.Driver.
@@ -266,7 +332,7 @@ func (d *Driver) Close() error {
 	if d.grace != nil {
 		d.grace.Close()
 	}
-	return d.objs.Close()
+	return errors.Join(d.objs.Close(), d.lock.Close())
 }
 
 // Remove detaches the programs and removes every pin; the kernel frees the

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"os"
+	"path/filepath"
 
 	"github.com/cilium/ebpf"
 
@@ -33,6 +35,23 @@ func (d *Driver) maps() map[string]*ebpf.Map {
 	}
 }
 
+// refresh reads what another Driver applied since, and mends what an Apply, of
+// whatever process, did not finish.
+func (d *Driver) refresh() error {
+	if err := d.objs.WeftConfig.Lookup(uint32(0), &d.config); err != nil {
+		return err
+	}
+	_, err := os.Stat(d.unfinished())
+	if d.as == d.config.Generation && errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return d.tidyAll()
+}
+
+// unfinished is a directory that exists while rows show more than one Set. It
+// outlives the process that made it.
+func (d *Driver) unfinished() string { return filepath.Join(d.dir, "unfinished") }
+
 // swap makes want current. On an error nothing has changed.
 func (d *Driver) swap(want bpf.Tables, timeouts [bpf.WeftTimeoutClassTIMEOUTS]uint32) error {
 	next := d.config
@@ -46,19 +65,28 @@ func (d *Driver) swap(want bpf.Tables, timeouts [bpf.WeftTimeoutClassTIMEOUTS]ui
 	if len(changes) == 0 && d.config.Timeout[active] == timeouts {
 		return nil
 	}
+	if err := os.Mkdir(d.unfinished(), 0o700); err != nil {
+		return err
+	}
 	for i, c := range changes {
 		if err := c.m.Put([]byte(c.key), d.slots(c, active, want)); err != nil {
 			return errors.Join(d.tooFull(c, err), d.undo(changes[:i]))
 		}
 	}
-	if err := d.objs.WeftConfig.Put(uint32(0), &next); err != nil {
-		return errors.Join(err, d.undo(changes))
+	// The kernel copies the row word by word: a program must not find the new
+	// generation beside time-outs that are not there yet.
+	d.config.Timeout[idle] = timeouts
+	for _, c := range []*bpf.WeftConfig{&d.config, &next} {
+		if err := d.objs.WeftConfig.Put(uint32(0), c); err != nil {
+			return errors.Join(err, d.undo(changes))
+		}
 	}
-	d.config, d.current = next, want
-	if err := d.wait(); err != nil {
-		return fmt.Errorf("grace period: %w", err)
+	d.config, d.current, d.as = next, want, next.Generation
+	// want is current, whatever fails from here on; refresh mends it.
+	if d.wait() == nil {
+		_ = d.settle(changes, func(c row) []byte { return c.new })
 	}
-	return d.settle(changes, func(c row) []byte { return c.new })
+	return nil
 }
 
 func (d *Driver) changes(want bpf.Tables) (out []row) {
@@ -121,7 +149,8 @@ func (d *Driver) undo(changes []row) error {
 	return d.settle(changes, func(c row) []byte { return c.old })
 }
 
-// settle writes one value to both slots of every row, or deletes the row.
+// settle writes one value to both slots of every row, or deletes the row. No
+// row shows more than one Set then.
 func (d *Driver) settle(changes []row, value func(row) []byte) error {
 	var errs []error
 	for _, c := range changes {
@@ -135,7 +164,13 @@ func (d *Driver) settle(changes []row, value func(row) []byte) error {
 			errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
 		}
 	}
-	return errors.Join(errs...)
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	if err := os.Remove(d.unfinished()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func (d *Driver) tooFull(c row, err error) error {
@@ -145,7 +180,7 @@ func (d *Driver) tooFull(c row, err error) error {
 // tidyAll reads the tables that are in force and mends rows that an Apply which
 // broke off left behind.
 func (d *Driver) tidyAll() error {
-	d.current = bpf.Tables{}
+	d.current, d.as = bpf.Tables{}, 0
 	active := d.config.Generation & 1
 	var stale []row
 	for name, m := range d.maps() {
@@ -169,15 +204,21 @@ func (d *Driver) tidyAll() error {
 		}
 		d.current[name] = entries
 	}
-	return d.settle(stale, func(c row) []byte { return c.new })
+	if err := d.settle(stale, func(c row) []byte { return c.new }); err != nil {
+		return err
+	}
+	d.as = d.config.Generation
+	return nil
 }
 
 // Read returns the tables that the kernel forwards by.
 func (d *Driver) Read() (bpf.Tables, error) {
-	if err := d.objs.WeftConfig.Lookup(uint32(0), &d.config); err != nil {
-		return nil, err
-	}
-	err := d.tidyAll()
+	err := d.locked(func() error {
+		if err := d.objs.WeftConfig.Lookup(uint32(0), &d.config); err != nil {
+			return err
+		}
+		return d.tidyAll()
+	})
 	return d.current, err
 }
 

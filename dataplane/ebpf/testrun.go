@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/weft-net/weft/bpf"
 )
 
 // What a program returns for a packet. Source: include/uapi/linux/pkt_cls.h.
@@ -37,8 +39,7 @@ func (d *Driver) TestRun(ifindex int, uplink bool, frame []byte) (act uint32, ou
 
 // SetClock makes it tick the time; 0 returns to the kernel's clock. For tests.
 func (d *Driver) SetClock(tick uint32) error {
-	d.config.Clock = tick
-	return d.objs.WeftConfig.Put(uint32(0), &d.config)
+	return d.configure(func(c *bpf.WeftConfig) { c.Clock = tick })
 }
 
 // Generation returns the number of the Set that is current.

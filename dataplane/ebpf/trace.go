@@ -50,8 +50,10 @@ func (d *Driver) record(mode bpf.WeftTraceMode, ifindex int, t bpf.WeftTuple) (*
 		ring.Close()
 		return nil, err
 	}
-	d.config.Trace, d.config.TraceIfindex, d.config.TraceTuple = uint32(mode), uint32(ifindex), t
-	if err := d.objs.WeftConfig.Put(uint32(0), &d.config); err != nil {
+	err = d.configure(func(c *bpf.WeftConfig) {
+		c.Trace, c.TraceIfindex, c.TraceTuple = uint32(mode), uint32(ifindex), t
+	})
+	if err != nil {
 		ring.Close()
 		return nil, err
 	}
@@ -84,8 +86,8 @@ func (r *Recorder) Next(timeout time.Duration) (dataplane.Record, error) {
 
 // Close ends the recording.
 func (r *Recorder) Close() error {
-	r.d.config.Trace = uint32(bpf.WeftTraceModeTRACE_OFF)
-	return errors.Join(r.d.objs.WeftConfig.Put(uint32(0), &r.d.config), r.ring.Close())
+	off := func(c *bpf.WeftConfig) { c.Trace = uint32(bpf.WeftTraceModeTRACE_OFF) }
+	return errors.Join(r.d.configure(off), r.ring.Close())
 }
 
 func decodeEvent(b []byte) (dataplane.Record, error) {
