@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -120,12 +121,12 @@ func TestSampleFromBothSides(t *testing.T) {
 func TestConfigIsCheckedBeforeAnythingIsMade(t *testing.T) {
 	good := Config{Paths: Paths(), Tests: Tests(), Duration: time.Second, Repeats: 1}
 	for want, edit := range map[string]func(*Config){
-		"duration: 0s":      func(c *Config) { c.Duration = 0 },
-		"duration: 1m0.":    func(c *Config) { c.Duration = time.Minute + time.Millisecond },
-		"repeats: 0":        func(c *Config) { c.Repeats = 0 },
-		"repeats: 101":      func(c *Config) { c.Repeats = 101 },
-		"0 paths, 5 tests":  func(c *Config) { c.Paths = nil },
-		"7 paths, 0 tests ": func(c *Config) { c.Tests = nil },
+		"duration: 0s":     func(c *Config) { c.Duration = 0 },
+		"duration: 1m0.":   func(c *Config) { c.Duration = time.Minute + time.Millisecond },
+		"repeats: 0":       func(c *Config) { c.Repeats = 0 },
+		"repeats: 101":     func(c *Config) { c.Repeats = 101 },
+		"0 paths, 5 tests": func(c *Config) { c.Paths = nil },
+		fmt.Sprintf("%d paths, 0 tests ", len(Paths())): func(c *Config) { c.Tests = nil },
 	} {
 		c := good
 		edit(&c)

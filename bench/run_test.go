@@ -74,7 +74,7 @@ func TestRunMeasuresEveryTest(t *testing.T) {
 	}
 }
 
-func TestConventionalPathsPassTraffic(t *testing.T) {
+func TestAllPathsPassTraffic(t *testing.T) {
 	need.Root(t)
 	need.Tool(t, "nft")
 	c := smoke()

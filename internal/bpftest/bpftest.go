@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -153,6 +154,10 @@ func (j *Judge) Run(in table.PortID, frame []byte) *pipeline.Result {
 	j.t.Helper()
 	if j.log = append(j.log, fmt.Sprintf("port %d: %s", in, hex.EncodeToString(frame))); len(j.log) > 64 {
 		j.log = j.log[32:]
+	}
+	if j.set.Uplinks[in] != nil {
+		frame = slices.Clone(frame) // what comes in by an uplink is for its device
+		copy(frame, table.RouterMAC[:])
 	}
 	act, out := j.kernel(in, frame)
 	pipeline.RunInto(&j.res, j.ix, j.state, pipeline.Input{Port: in, Frame: frame}, j.d.Generation(), pipeline.Tick(j.now))

@@ -193,10 +193,8 @@ func (s *Source) fresh() (table.PortID, packet.Spec) {
 
 func (s *Source) entry(spec *packet.Spec) table.PortID {
 	if len(s.ups) > 0 && s.r.IntN(4) == 0 {
-		spec.Src = pick(s.r, s.addrs)
-		in := pick(s.r, s.ups).ID
-		s.toUplink(in, spec)
-		return in
+		spec.Src, spec.EthDst, spec.EthSrc = pick(s.r, s.addrs), packet.MAC{2, 0, 0, 0, 0, 1}, packet.MAC{2, 0, 0, 0, 0, 2}
+		return pick(s.r, s.ups).ID
 	}
 	e := pick(s.r, s.ports)
 	spec.Src, spec.EthSrc, spec.EthDst = e.Addr, packet.MAC(e.MAC), packet.MAC(table.RouterMAC)
@@ -277,7 +275,6 @@ func (s *Source) again(p sent) (table.PortID, []byte) {
 	case 4:
 		spec.MoreFragments = true
 	}
-	s.toUplink(p.in, &spec)
 	return p.in, packet.Build(spec)
 }
 
@@ -302,15 +299,7 @@ func (s *Source) answer(p sent) (table.PortID, []byte) {
 			spec.ICMPType = packet.ICMPEchoRequest
 		}
 	}
-	s.toUplink(p.out, &spec)
 	return p.out, packet.Build(spec)
-}
-
-// toUplink addresses a frame that comes in by an uplink to its device.
-func (s *Source) toUplink(in table.PortID, spec *packet.Spec) {
-	if s.set.Uplinks[in] != nil {
-		spec.EthDst, spec.EthSrc = packet.MAC(table.RouterMAC), packet.MAC{2, 0, 0, 0, 0, 2}
-	}
 }
 
 // errorAbout is an ICMP error that quotes a forwarded packet, from its
@@ -331,7 +320,6 @@ func (s *Source) errorAbout(p sent) (table.PortID, []byte) {
 	if s.r.IntN(3) == 0 {
 		spec.Src = pick(s.r, s.addrs)
 	}
-	s.toUplink(p.out, &spec)
 	return p.out, packet.Build(spec)
 }
 
@@ -361,7 +349,7 @@ func (s *Source) damage(f []byte) []byte {
 		return f[:34+s.r.IntN(len(f)-34)]
 	}
 	for range 1 + s.r.IntN(3) {
-		f[6+s.r.IntN(len(f)-6)] ^= 1 << s.r.IntN(8) // the MAC that it is for is the node's matter on an uplink
+		f[s.r.IntN(len(f))] ^= 1 << s.r.IntN(8)
 	}
 	return f
 }
