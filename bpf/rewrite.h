@@ -12,7 +12,6 @@
 
 #define OFF_IP_SUM (ETH_LEN + 10)
 #define OFF_IP_SRC (ETH_LEN + 12)
-#define OFF_IP_DST (ETH_LEN + 16)
 
 inline_fn __u32 l4_sum_offset(__u8 proto)
 {
@@ -25,40 +24,6 @@ inline_fn __u32 l4_sum_offset(__u8 proto)
 		return L4_OFF + 2;
 	}
 	return 0;
-}
-
-inline_fn void rewrite_address(struct __sk_buff *skb, __u32 off, __u8 proto, bool l4, __be32 from, __be32 to)
-{
-	__u32 sum = l4_sum_offset(proto);
-
-	if (from == to)
-		return;
-	if (l4 && proto == IPPROTO_TCP)
-		bpf_l4_csum_replace(skb, sum, from, to, BPF_F_PSEUDO_HDR | 4);
-	if (l4 && proto == IPPROTO_UDP)
-		bpf_l4_csum_replace(skb, sum, from, to, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0 | 4);
-	bpf_l3_csum_replace(skb, OFF_IP_SUM, from, to, 4);
-	bpf_skb_store_bytes(skb, off, &to, 4, 0);
-}
-
-inline_fn void rewrite_port(struct __sk_buff *skb, __u32 off, __u8 proto, __be16 from, __be16 to)
-{
-	if (from == to)
-		return;
-	if (proto == IPPROTO_ICMP)
-		off = L4_OFF + 4; /* the identifier, whichever side it stands for */
-	bpf_l4_csum_replace(skb, l4_sum_offset(proto), from, to, proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 | 2 : 2);
-	bpf_skb_store_bytes(skb, off, &to, 2, 0);
-}
-
-inline_fn void rewrite_tuple(struct __sk_buff *skb, const struct tuple *from, const struct tuple *to, bool l4)
-{
-	rewrite_address(skb, OFF_IP_SRC, from->proto, l4, from->src.w[3], to->src.w[3]);
-	rewrite_address(skb, OFF_IP_DST, from->proto, l4, from->dst.w[3], to->dst.w[3]);
-	if (!l4)
-		return;
-	rewrite_port(skb, L4_OFF, from->proto, from->sport, to->sport);
-	rewrite_port(skb, L4_OFF + 2, from->proto, from->dport, to->dport);
 }
 
 /* RFC 1624 equation 3 for one 16 bit word. */
@@ -74,6 +39,67 @@ inline_fn __u16 sum_replace(__u16 sum, __u16 from, __u16 to)
 inline_fn __u16 sum_replace4(__u16 sum, __be32 from, __be32 to)
 {
 	return sum_replace(sum_replace(sum, from & 0xffff, to & 0xffff), from >> 16, to >> 16);
+}
+
+/* The transport checksum after an address changed. A helper does it, because
+ * the kernel may have left the sum for the device to finish. */
+inline_fn void sum_address(struct __sk_buff *skb, __u8 proto, __be32 from, __be32 to)
+{
+	if (from == to)
+		return;
+	if (proto == IPPROTO_TCP)
+		bpf_l4_csum_replace(skb, l4_sum_offset(proto), from, to, BPF_F_PSEUDO_HDR | 4);
+	if (proto == IPPROTO_UDP)
+		bpf_l4_csum_replace(skb, l4_sum_offset(proto), from, to, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0 | 4);
+}
+
+inline_fn void sum_port(struct __sk_buff *skb, __u8 proto, __be16 from, __be16 to)
+{
+	if (from != to)
+		bpf_l4_csum_replace(skb, l4_sum_offset(proto), from, to, proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 | 2 : 2);
+}
+
+/* Writes the addresses and their part of the IP checksum. */
+inline_fn bool write_addresses(struct __sk_buff *skb, __be32 src, __be32 dst)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct iphdr *ip = data + ETH_LEN;
+
+	if (data + ETH_LEN + IP_LEN > end)
+		return false;
+	ip->check = sum_replace4(sum_replace4(ip->check, ip->saddr, src), ip->daddr, dst);
+	ip->saddr = src;
+	ip->daddr = dst;
+	return true;
+}
+
+inline_fn bool write_ports(struct __sk_buff *skb, const struct tuple *from, const struct tuple *to)
+{
+	__u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (from->sport == to->sport && from->dport == to->dport)
+		return true;
+	if (data + L4_OFF + 8 > end)
+		return false;
+	if (from->proto == IPPROTO_ICMP) { /* the identifier, whichever side it stands for */
+		*(__be16 *)(data + L4_OFF + 4) = from->sport == to->sport ? to->dport : to->sport;
+		return true;
+	}
+	*(__be16 *)(data + L4_OFF) = to->sport;
+	*(__be16 *)(data + L4_OFF + 2) = to->dport;
+	return true;
+}
+
+/* Gives the packet, whose tuple is from, the tuple to. */
+inline_fn bool rewrite_tuple(struct __sk_buff *skb, const struct tuple *from, const struct tuple *to, bool l4)
+{
+	if (l4) {
+		sum_address(skb, from->proto, from->src.w[3], to->src.w[3]);
+		sum_address(skb, from->proto, from->dst.w[3], to->dst.w[3]);
+		sum_port(skb, from->proto, from->sport, to->sport);
+		sum_port(skb, from->proto, from->dport, to->dport);
+	}
+	return write_addresses(skb, to->src.w[3], to->dst.w[3]) && (!l4 || write_ports(skb, from, to));
 }
 
 /* What can not happen, counted all the same. */
@@ -132,8 +158,8 @@ inline_fn int flow_apply(struct __sk_buff *skb, const struct flow *f, const stru
 {
 	void *data, *end;
 
-	if (f->flags & FLOW_NAT)
-		rewrite_tuple(skb, from, &f->t, l4);
+	if ((f->flags & FLOW_NAT) && !rewrite_tuple(skb, from, &f->t, l4))
+		return internal();
 	if (!lower_ttl(skb, f->hops))
 		return internal();
 	if (f->flags & FLOW_UPLINK)

@@ -286,8 +286,8 @@ inline_fn int icmp_error(struct __sk_buff *skb, struct work *x)
 	if ((f->flags & FLOW_NAT) && rewrite_quoted(skb, x, f, &quoted))
 		return internal();
 	/* the outer addresses; ICMP's checksum does not cover them */
-	rewrite_address(skb, OFF_IP_SRC, IPPROTO_ICMP, false, x->p.t.src.w[3], x->w.src.w[3]);
-	rewrite_address(skb, OFF_IP_DST, IPPROTO_ICMP, false, x->p.t.dst.w[3], x->w.dst.w[3]);
+	if (!write_addresses(skb, x->w.src.w[3], x->w.dst.w[3]))
+		return internal();
 	f->flags &= ~FLOW_NAT;
 	return flow_apply(skb, f, &x->key.t, false, x->now);
 }

@@ -34,6 +34,29 @@ func (s *System) Tables(ctx context.Context, lab string) (*table.Set, error) {
 	return set, s.bound(lab, set, func(d dataplane.Driver, b dataplane.Binding) error { return d.Check(set, b) })
 }
 
+// Places returns what the machines of a lab are to its tables, by name: the
+// policy path of a workload's port, the address of a machine outside.
+func (s *System) Places(lab string) (map[string]string, error) {
+	state, err := s.Load(lab)
+	if err != nil {
+		return nil, err
+	}
+	places := map[string]string{}
+	for _, m := range state.Plan.Machines {
+		switch m.Kind {
+		case Workload:
+			places[m.Name] = m.Port
+		case Outside:
+			for _, e := range state.Plan.ends(m.Namespace) {
+				if len(e.Addresses) > 0 {
+					places[m.Name] = e.Addresses[0].Addr().String()
+				}
+			}
+		}
+	}
+	return places, nil
+}
+
 // bound runs fn inside the host of a lab, with its data plane and devices.
 func (s *System) bound(lab string, set *table.Set, fn func(dataplane.Driver, dataplane.Binding) error) error {
 	state, err := s.Load(lab)

@@ -55,11 +55,19 @@ func (s *System) startServer(ctx context.Context, dir string, m Machine) (Proces
 		p.Machine = m.Name
 		err = n.Do(func() error { return awaitListeners(ctx, m.HTTP, ended) })
 	}
-	if err != nil {
-		return p, errors.Join(fmt.Errorf("http server of %s: %w%s", m.Name, err, lastLine(logPath)), cmd.Process.Kill())
+	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, os.ErrNotExist) {
+		err = errEnded // before it could be looked at
 	}
-	return p, nil
+	if err != nil {
+		err = fmt.Errorf("http server of %s: %w%s", m.Name, err, lastLine(logPath))
+		if killed := cmd.Process.Kill(); !errors.Is(killed, os.ErrProcessDone) {
+			err = errors.Join(err, killed)
+		}
+	}
+	return p, err
 }
+
+var errEnded = errors.New("ended before it listened")
 
 // awaitListeners returns when something accepts connections on every port of
 // the current namespace's loopback, or ended is closed.
@@ -76,7 +84,7 @@ func awaitListeners(ctx context.Context, ports []uint16, ended <-chan struct{}) 
 			}
 			select {
 			case <-ended:
-				return errors.New("ended before it listened")
+				return errEnded
 			case <-ctx.Done():
 				return fmt.Errorf("does not listen on port %d: %w", port, err)
 			case <-time.After(10 * time.Millisecond):

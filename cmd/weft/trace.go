@@ -25,9 +25,9 @@ const exitNotDelivered = 3
 // defaultSourcePort is the first dynamic port. Source: RFC 6335 §6.
 const defaultSourcePort = 49152
 
-// source returns the tables that a running lab forwards by; an empty name is
-// the only lab.
-type source func(ctx context.Context, lab string) (*table.Set, error)
+// source returns the tables that a running lab forwards by, and what its
+// machines are in them, by name; an empty name is the only lab.
+type source func(ctx context.Context, lab string) (*table.Set, map[string]string, error)
 
 // picked runs fn on the lab called name; an empty name is the only lab.
 func picked(system func() (*lab.System, error), name string, fn func(s *lab.System, name string) error) error {
@@ -47,12 +47,15 @@ func picked(system func() (*lab.System, error), name string, fn func(s *lab.Syst
 
 // tablesInForce is a source of the tables that the kernel forwards by.
 func tablesInForce(system func() (*lab.System, error)) source {
-	return func(ctx context.Context, name string) (set *table.Set, err error) {
+	return func(ctx context.Context, name string) (set *table.Set, places map[string]string, err error) {
 		err = picked(system, name, func(s *lab.System, name string) (err error) {
-			set, err = s.Tables(ctx, name)
+			if set, err = s.Tables(ctx, name); err != nil {
+				return err
+			}
+			places, err = s.Places(name)
 			return err
 		})
-		return set, err
+		return set, places, err
 	}
 }
 
@@ -83,17 +86,17 @@ first packet is, and the kernel must take the same steps. Prints every rule, rou
 translation on the way, the hops that traceroute finds, the source address that
 the destination sees, and what to change if the packet is dropped.
 
-SRC and DST are the name of a port, SEGMENT/PORT, a port's policy path or an
-address. An address outside comes in by the uplink that leads to it; SRC may
+SRC and DST are the name of a machine of the lab or of a port, SEGMENT/PORT, a
+port's policy path or an address. An address outside comes in by the uplink that leads to it; SRC may
 also be ADDRESS@PORT or ADDRESS@UPLINK. PROTOCOL is tcp/PORT, udp/PORT,
 sctp/PORT or icmp, which is the default.
 
 The exit code is 0 if packet and reply arrive, 3 if one of them is dropped or
 rejected, 2 for a wrong command line, and 1 for all else.`,
-		Example: "  sudo weft trace red/web 192.168.178.222 tcp/88\n" +
-			"  sudo weft trace --live red/web 192.168.178.222 tcp/88\n" +
-			"  weft trace -f examples/seeds/lab.yaml red/web 192.168.178.222 tcp/88 -o json\n" +
-			"  weft trace -f seeds.yaml 192.168.178.222 10.203.182.134 tcp/443",
+		Example: "  sudo weft trace cormac-ns/busybox1 web tcp/88\n" +
+			"  sudo weft trace --live cormac-ns/podvm registry/harbor\n" +
+			"  weft trace -f examples/seeds/lab.yaml cormac-ns/busybox1 192.168.178.222 tcp/88 -o json\n" +
+			"  weft trace -f examples/seeds/lab.yaml 192.168.178.222 10.203.182.134 tcp/80",
 		Args: counted(cobra.RangeArgs(2, 3)),
 		RunE: c.run,
 	}
@@ -120,9 +123,14 @@ func (c *traceCommand) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usageError(cmd, err)
 	}
-	set, err := c.tables(cmd.Context())
+	set, places, err := c.tables(cmd.Context())
 	if err != nil {
 		return err
+	}
+	for i, name := range args[:2] {
+		if p := places[name]; p != "" {
+			args[i] = p
+		}
 	}
 	ix := pipeline.NewIndex(set)
 	from, errFrom := trace.ResolveSource(ix, args[0])
@@ -177,13 +185,13 @@ func parseService(text string) (packet.Proto, uint16, error) {
 }
 
 // tables returns what the trace reads.
-func (c *traceCommand) tables(ctx context.Context) (*table.Set, error) {
+func (c *traceCommand) tables(ctx context.Context) (*table.Set, map[string]string, error) {
 	if len(c.files) == 0 {
 		return c.running(ctx, c.lab)
 	}
 	files, err := readFiles(c.env.Stdin, c.files)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	set, problems := compileFiles(files)
 	var bad lab.Problems
@@ -195,9 +203,9 @@ func (c *traceCommand) tables(ctx context.Context) (*table.Set, error) {
 		fmt.Fprintln(c.env.Stderr, "warning: "+p.String())
 	}
 	if len(bad) > 0 {
-		return nil, bad
+		return nil, nil, bad
 	}
-	return set, nil
+	return set, nil, nil
 }
 
 // compileFiles returns the tables of the host that files describe, and all

@@ -174,12 +174,12 @@ func TestTraceErrors(t *testing.T) {
 // TestTraceOfTheRunningLab takes the tables from a source.
 func TestTraceOfTheRunningLab(t *testing.T) {
 	asked := ""
-	running := func(_ context.Context, lab string) (*table.Set, error) {
+	running := func(_ context.Context, lab string) (*table.Set, map[string]string, error) {
 		asked = lab
 		if lab == "gone" {
-			return nil, errors.New("lab gone: is not up")
+			return nil, nil, errors.New("lab gone: is not up")
 		}
-		return testset.New(), nil
+		return testset.New(), map[string]string{"store": "/infra/segments/db/ports/db1"}, nil
 	}
 	for _, tc := range []struct {
 		args           string
@@ -187,6 +187,7 @@ func TestTraceOfTheRunningLab(t *testing.T) {
 		stdout, stderr string // what they contain
 	}{
 		{"--lab red web1 db1 tcp/3306", 0, "delivered to port db1\n", ""},
+		{"--lab red web1 store tcp/3306", 0, "delivered to port db1\n", ""},
 		{"--lab red web1 10.1.1.99", exitNotDelivered, "arp_unknown", ""},
 		{"--lab gone web1 db1", exitFailed, "", "lab gone: is not up\n"},
 	} {
