@@ -59,7 +59,7 @@ inline_fn void peer_key(struct flow_key *k, const struct flow *f)
 }
 
 /* The other half of k's connection if it points back, else NULL. */
-inline_fn struct flow *peer_of(const struct flow_key *k, const struct flow *f, struct flow_key *peer)
+static __noinline struct flow *peer_of(const struct flow_key *k, const struct flow *f, struct flow_key *peer)
 {
 	struct flow_key back;
 	struct flow *p;
@@ -98,14 +98,14 @@ inline_fn __u32 zone_id(const struct work *x)
 }
 
 /* Sets up w for tuple t entering by device d. */
-inline_fn void ask(struct work *x, const struct tuple *t, const struct device *d, __u8 mode, bool routed, __u32 ttl)
+static __noinline void ask(struct work *x, const struct tuple *t, const struct device *d, __u8 mode, bool routed)
 {
 	struct walk *w = &x->w;
 
 	w->t = *t;
 	w->t0 = *t;
 	w->slot = x->slot;
-	w->ttl = ttl;
+	w->ttl = WALK_NO_TTL;
 	w->mode = mode;
 	w->routed = routed;
 	w->check_mac = 0;
@@ -164,7 +164,7 @@ inline_fn bool enters_otherwise(const struct work *x, const struct flow *f)
 }
 
 /* Spoofguard: whether a source and its MAC are a binding of port d. */
-inline_fn bool bound(const struct device *d, const struct addr *src, const __u8 *mac, __u32 slot)
+static __noinline bool is_bound(const struct device *d, const struct addr *src, const __u8 *mac, __u32 slot)
 {
 	struct endpoint_key k = { .segment = d->segment, .addr = *src };
 	struct endpoint *e = endpoint_get(&k, slot);
@@ -204,7 +204,7 @@ inline_fn void take_entry(const struct work *x, struct flow *f, const struct flo
 	if (x->routed)
 		f->flags |= FLOW_ROUTED;
 	/* of an ICMP error, spoofguard has seen another source */
-	if (x->p.icmp == ICMP_ERROR && !bound(&x->device, &k->t.src, x->smac, x->slot))
+	if (x->p.icmp == ICMP_ERROR && !is_bound(&x->device, &k->t.src, x->smac, x->slot))
 		f->flags |= FLOW_UNBOUND;
 	mac_copy(f->smac, x->smac);
 }
@@ -244,7 +244,7 @@ __noinline int again_original(struct work *x, __u32 own)
 			return FOUND_DROP;
 		}
 	}
-	ask(x, &k->t, d, MODE_AGAIN, own ? x->routed : !!(o->flags & FLOW_ROUTED), WALK_NO_TTL);
+	ask(x, &k->t, d, MODE_AGAIN, own ? x->routed : !!(o->flags & FLOW_ROUTED));
 	if (own) {
 		w->check_mac = 1;
 		mac_copy(w->dmac, x->dmac);
@@ -263,7 +263,7 @@ __noinline int again_original(struct work *x, __u32 own)
 	}
 	if (own)
 		take_entry(x, o, k);
-	else if (d->kind == DEVICE_PORT && !bound(d, &k->t.src, o->smac, x->slot))
+	else if (d->kind == DEVICE_PORT && !is_bound(d, &k->t.src, o->smac, x->slot))
 		o->flags |= FLOW_UNBOUND; /* the binding has another MAC now */
 	o->mid_src = w->mid_src;
 	take_outcome(x, o);
@@ -272,11 +272,11 @@ __noinline int again_original(struct work *x, __u32 own)
 
 /* Asks for the way of the reply with key k to original o with key ok. */
 inline_fn void ask_reply(struct work *x, const struct flow_key *k, const struct flow_key *ok, const struct flow *o,
-			 const struct device *d, bool routed, __u32 ttl)
+			 const struct device *d, bool routed)
 {
 	struct walk *w = &x->w;
 
-	ask(x, &k->t, d, MODE_REPLY, routed, ttl);
+	ask(x, &k->t, d, MODE_REPLY, routed);
 	w->t0 = ok->t;
 	w->undo_from[0] = o->t.src;
 	if (addr_zero(&o->mid_src)) {
@@ -300,7 +300,8 @@ __noinline int again_reply(struct work *x, __u32 ttl)
 
 	if (!e || !o)
 		return FOUND_NONE;
-	ask_reply(x, &x->key, &x->peer, o, &x->device, x->routed, ttl);
+	ask_reply(x, &x->key, &x->peer, o, &x->device, x->routed);
+	w->ttl = ttl;
 	w->check_mac = 1;
 	mac_copy(w->dmac, x->dmac);
 	walk(w);
@@ -329,9 +330,9 @@ inline_fn void expect_reply(struct work *x)
 		return;
 	d = device_get(&x->fresh.out, x->slot);
 	e = bpf_map_lookup_elem(&weft_flows, &x->peer);
-	if (!d || !e || (d->kind == DEVICE_PORT && !bound(d, &x->peer.t.src, x->fresh.dmac, x->slot)))
+	if (!d || !e || (d->kind == DEVICE_PORT && !is_bound(d, &x->peer.t.src, x->fresh.dmac, x->slot)))
 		return;
-	ask_reply(x, &x->peer, &x->key, &x->fresh, d, x->fresh.hops > 0, WALK_NO_TTL);
+	ask_reply(x, &x->peer, &x->key, &x->fresh, d, x->fresh.hops > 0);
 	walk(w);
 	if (w->outcome != OUTCOME_FORWARD || w->out_zone != x->key.zone)
 		return;

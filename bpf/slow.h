@@ -4,13 +4,16 @@
 
 #include "connect.h"
 
-inline_fn void emit(struct work *x, __u32 verdict, __u32 out)
+/* The program is long and runs rarely, so it must not be longer than it has
+ * to: what is called in several places is out of line. */
+
+__noinline int emit_event(struct work *x, __u32 verdict, __u32 out)
 {
+	if (!x)
+		return 0;
 	struct event *e = &x->w.event;
 	__u32 n = e->steps;
 
-	if (!x->w.trace)
-		return;
 	e->verdict = verdict;
 	e->reason = verdict == VERDICT_DROP || verdict == VERDICT_ANSWER ? x->w.reason : 0;
 	e->rule = verdict == VERDICT_DROP || verdict == VERDICT_ANSWER ? x->w.rule : 0;
@@ -21,10 +24,19 @@ inline_fn void emit(struct work *x, __u32 verdict, __u32 out)
 		n = MAX_STEPS;
 	if (bpf_ringbuf_output(&weft_events, e, __builtin_offsetof(struct event, step) + n * sizeof(struct step), 0))
 		count(COUNTER_EVENTS_LOST);
+	return 0;
 }
 
-inline_fn int drop(struct work *x)
+inline_fn void emit(struct work *x, __u32 verdict, __u32 out)
 {
+	if (x->w.trace)
+		emit_event(x, verdict, out);
+}
+
+__noinline int drop(struct work *x)
+{
+	if (!x)
+		return ACT_DROP;
 	__u32 reason = x->w.reason;
 	__u64 *n = bpf_map_lookup_elem(&weft_drops, &reason);
 
@@ -34,15 +46,19 @@ inline_fn int drop(struct work *x)
 	return ACT_DROP;
 }
 
-inline_fn int drop_for(struct work *x, __u8 stage, __u8 reason)
+__noinline int drop_for(struct work *x, __u32 stage, __u32 reason)
 {
+	if (!x)
+		return ACT_DROP;
 	drop_at(&x->w, stage, stage == STAGE_FLOW ? zone_id(x) : x->device.id, 0, reason);
 	return drop(x);
 }
 
 /* Drops for x->w.reason and answers the sender if the walk asks for it. */
-inline_fn int drop_answer(struct __sk_buff *skb, struct work *x)
+__noinline int drop_answer(struct __sk_buff *skb, struct work *x)
 {
+	if (!x)
+		return ACT_DROP;
 	struct walk *w = &x->w;
 	__u32 reason = w->reason;
 	__u64 *n;
@@ -66,10 +82,13 @@ inline_fn int drop_answer(struct __sk_buff *skb, struct work *x)
 	return send_back(skb, x->device.kind == DEVICE_UPLINK);
 }
 
-inline_fn int forward(struct __sk_buff *skb, struct work *x, const struct flow *f)
+__noinline int forward(struct __sk_buff *skb, struct work *x, const struct flow *f)
 {
 	struct fragment_key k = {};
 	struct fragment v = {};
+
+	if (!x || !f)
+		return ACT_DROP;
 
 	if (x->p.first_fragment) {
 		k.src = x->p.t.src;
@@ -140,7 +159,7 @@ inline_fn bool arp_sender_ok(struct work *x)
 	if (!raw32(a + 28))
 		return mac_eq(a + 22, x->device.mac);
 	addr_v4(&sender, raw32(a + 28));
-	return bound(&x->device, &sender, a + 22, x->slot);
+	return is_bound(&x->device, &sender, a + 22, x->slot);
 }
 
 inline_fn int port_arp(struct __sk_buff *skb, struct work *x)
@@ -182,7 +201,8 @@ inline_fn int ttl_ends(struct __sk_buff *skb, struct work *x, bool reply)
 	if (reply) {
 		again_reply(x, x->p.ttl);
 	} else {
-		ask(x, &x->key.t, &x->device, MODE_AGAIN, x->routed, x->p.ttl);
+		ask(x, &x->key.t, &x->device, MODE_AGAIN, x->routed);
+		x->w.ttl = x->p.ttl;
 		x->w.check_mac = 1;
 		mac_copy(x->w.dmac, x->dmac);
 		walk(&x->w);
@@ -312,7 +332,8 @@ inline_fn int first_packet(struct __sk_buff *skb, struct work *x)
 			bury(x, true);
 		return drop_for(x, STAGE_FLOW, reason);
 	}
-	ask(x, &x->key.t, &x->device, MODE_NEW, x->routed, x->p.ttl);
+	ask(x, &x->key.t, &x->device, MODE_NEW, x->routed);
+	x->w.ttl = x->p.ttl;
 	x->w.check_mac = 1;
 	mac_copy(x->w.dmac, x->dmac);
 	walk(&x->w);
@@ -374,7 +395,7 @@ inline_fn int ip_packet(struct __sk_buff *skb, struct work *x)
 		x->routed = 1;
 		if (!mac_eq(x->dmac, x->device.mac))
 			return drop_for(x, STAGE_PARSE, REASON_MAC_UNKNOWN);
-	} else if (!bound(&x->device, &x->p.t.src, x->smac, x->slot)) {
+	} else if (!is_bound(&x->device, &x->p.t.src, x->smac, x->slot)) {
 		return drop_for(x, STAGE_SPOOFGUARD, REASON_SPOOFGUARD);
 	} else {
 		step(&x->w, STAGE_SPOOFGUARD, x->device.id, 0);
