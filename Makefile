@@ -32,6 +32,7 @@ help: ## list the targets
 
 .PHONY: lab
 lab: ## build a tenant network on this machine and look at it: traceroute, Requester IP, trace (root)
+	@[ "$$(id -u)" = 0 ] || { echo "make lab: needs root, for network namespaces and eBPF (run: sudo env PATH=\"\$$PATH\" make lab)" >&2; exit 1; }
 	@scripts/setup.sh
 	@$(MAKE) --no-print-directory build
 	@LAB_FILES="$(LAB_FILES)" scripts/demo.sh

@@ -315,7 +315,7 @@ func (p *parser) warnUnknown(at, resource string) {
 		names = append(names, k.resource)
 	}
 	msg := resource + ": has no effect yet, it is only kept"
-	if near := nearest(resource, names); near != "" && near != resource {
+	if near := nearest(resource, names); near != "" && near != resource && collections[resource] == "" {
 		msg = resource + ": is not a known type (did you mean " + near + ")"
 	}
 	p.problem(at, "resource_type", UnknownType, Warning, msg)

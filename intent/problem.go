@@ -85,3 +85,25 @@ func (p Problem) String() string {
 func HasErrors(problems []Problem) bool {
 	return slices.ContainsFunc(problems, func(p Problem) bool { return p.Severity == Error })
 }
+
+// All returns the problems of files and those that their changes then have on
+// t, so that a person sees all of them at once. Where something could not be
+// parsed, what refers to it dangles through no fault of its own: that is left
+// out. t is changed iff there is no error.
+func All(t *Tree, changes []Change, parsed []Problem) []Problem {
+	if !HasErrors(parsed) {
+		_, more := t.Apply(changes)
+		return append(parsed, more...)
+	}
+	var both []Change
+	for _, o := range t.All() {
+		both = append(both, Change{Path: o.Meta().Path, Object: o})
+	}
+	_, more := NewTree().Apply(append(both, changes...))
+	for _, p := range more {
+		if p.Kind != Dangling {
+			parsed = append(parsed, p)
+		}
+	}
+	return parsed
+}

@@ -77,11 +77,7 @@ type goal struct {
 // All problems that can be found are returned together as Problems; warnings
 // are reported on the way.
 func (s *System) goal(base *intent.Tree, in input, spec *Spec) (*goal, error) {
-	problems := in.problems
-	if !intent.HasErrors(problems) {
-		_, more := base.Apply(in.changes)
-		problems = append(problems, more...)
-	}
+	problems := intent.All(base, in.changes, in.problems)
 	if intent.HasErrors(problems) {
 		return nil, s.judge(problems)
 	}

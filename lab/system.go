@@ -120,6 +120,11 @@ func (s *System) isUp(g *goal) (bool, error) {
 	if !state.Spec.equal(g.spec) || !bytes.Equal(body, g.body) {
 		return false, fmt.Errorf("lab %s is up with other files; use 'weft lab apply' or 'weft lab down'", g.plan.Lab)
 	}
+	for _, m := range state.Plan.Machines {
+		if wrong := state.check(m, state.Plan.ends(m.Namespace)); wrong != "" {
+			return false, fmt.Errorf("lab %s is up, but broken: %s: %s (use 'weft lab down', then up again)", g.plan.Lab, m.Name, wrong)
+		}
+	}
 	return true, nil
 }
 

@@ -9,6 +9,7 @@
 /^(ok|FAIL|\?) *\t/ {
 	if ($1 == "FAIL") printf "%s", text
 	if ($1 != "?") print
+	fflush()
 	text = ""
 	next
 }

@@ -14,10 +14,10 @@ const maxHops = 10
 
 // hops sends probes of the flow's own protocol with TTL 1, 2, 3 …, each with
 // an empty connection table.
-func (t *tracer) hops() []Hop {
+func (t *tracer) hops(probe func(ttl uint8) (Hop, bool)) []Hop {
 	out := []Hop{}
 	for ttl := range uint8(maxHops) {
-		h, end := t.probe(ttl + 1)
+		h, end := probe(ttl + 1)
 		if end && !h.Address.IsValid() {
 			break
 		}
@@ -47,6 +47,28 @@ func (t *tracer) probe(ttl uint8) (h Hop, end bool) {
 			return h, false
 		}
 		return t.destination(st, res), true
+	}
+	return Hop{}, res.Reason != pipeline.ReasonTTLExceeded
+}
+
+// probeBack is probe for the way back: the answer that the destination gives,
+// with a small TTL. A router that answered itself has none.
+func (t *tracer) probeBack(ttl uint8) (h Hop, end bool) {
+	st := pipeline.NewState(flows)
+	there := t.send(st, t.q.From, t.request(initialTTL))
+	if there.Verdict != pipeline.Forward {
+		return Hop{}, true
+	}
+	spec, tuple := response(there.Frame)
+	spec.TTL = ttl
+	res := t.send(st, there.Out, spec)
+	switch res.Verdict {
+	case pipeline.Answer:
+		var p packet.Packet
+		p.Decode(res.Frame)
+		return Hop{Address: p.Src, Object: t.last(res), Annotation: annotation(p)}, res.Reason != pipeline.ReasonTTLExceeded
+	case pipeline.Forward:
+		return Hop{Address: tuple.Dst, Object: t.entrance(t.q.From)}, true
 	}
 	return Hop{}, res.Reason != pipeline.ReasonTTLExceeded
 }

@@ -26,7 +26,9 @@ type Result struct {
 	// comes the destination. A flow from outside meets the Tier-0 first.
 	Hops    []Hop  `json:"hops"`
 	Warning string `json:"warning,omitempty"`
-	Reply   *Leg   `json:"reply,omitempty"` // nil if the packet did not arrive
+	// Reply is the way back, with hops as the destination's traceroute to
+	// SourceSeen would print them; nil if the packet did not arrive.
+	Reply *Result `json:"reply,omitempty"`
 }
 
 // Arrives reports whether both the packet and its reply arrive.

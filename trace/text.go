@@ -29,7 +29,7 @@ func (r *Result) Summary() []string {
 	if r.Disposition == Delivered {
 		lines = append(lines, "source seen by the destination: "+r.text(r.SourceSeen, r.SourcePortSeen))
 		if r.DestinationSeen != r.Destination || r.DestinationPortSeen != r.DestinationPort {
-			lines = append(lines, "destination seen by the destination: "+r.text(r.DestinationSeen, r.DestinationPortSeen))
+			lines = append(lines, "destination as it arrives: "+r.text(r.DestinationSeen, r.DestinationPortSeen))
 		}
 	}
 	if r.Reply != nil {

@@ -70,9 +70,9 @@ func Run(ix *pipeline.Index, q Question) (*Result, error) {
 	there := t.send(st, q.From, t.request(initialTTL))
 	res := &Result{Leg: t.leg(q.From, q.tuple(), there)}
 	if back, ok := t.answer(st, there); ok {
-		res.Reply = &back
+		res.Reply = &Result{Leg: back, Hops: t.hops(t.probeBack)}
 	}
-	res.Hops = t.hops()
+	res.Hops = t.hops(t.probe)
 	res.Warning = t.warning(there)
 	return res, nil
 }

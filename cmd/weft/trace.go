@@ -223,10 +223,7 @@ func compileFiles(files []lab.File) (*table.Set, []intent.Problem) {
 		}
 	}
 	tree := intent.NewTree()
-	if !intent.HasErrors(problems) {
-		_, more := tree.Apply(changes)
-		problems = append(problems, more...)
-	}
+	problems = intent.All(tree, changes, problems)
 	if intent.HasErrors(problems) {
 		return nil, problems
 	}
