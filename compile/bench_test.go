@@ -68,24 +68,9 @@ func benchTree(b *testing.B) *intent.Tree {
 // 5 000 ports from nothing, and to follow one change among them.
 func BenchmarkUpdate(b *testing.B) {
 	tree := benchTree(b)
-	b.Run("from nothing", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			New().Update(tree, nil)
-		}
-	})
-	c := New()
-	c.Update(tree, nil)
-	follow := func(name string, change func(i int) intent.Change) {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				c.Update(tree, apply(b, tree, []intent.Change{change(i)}))
-			}
-		})
-	}
-	follow("one rule", func(i int) intent.Change { return benchRule(7, 3, []string{"DROP", "ALLOW"}[i%2]) })
-	follow("one port tag", func(i int) intent.Change { return benchPort(1234, []string{"g1", "g234"}[i%2]) })
+	c := fromNothing(b, tree)
+	follow(b, "one rule", tree, c, func(i int) intent.Change { return benchRule(7, 3, []string{"DROP", "ALLOW"}[i%2]) })
+	follow(b, "one port tag", tree, c, func(i int) intent.Change { return benchPort(1234, []string{"g1", "g234"}[i%2]) })
 }
 
 // A change builds the facts that it touches and no others: an upper bound for
@@ -120,7 +105,7 @@ func TestUpdateBuildsWhatTheChangeTouches(t *testing.T) {
 	drop := *rule
 	drop.Action = "DROP"
 	step("one rule", intent.Put(rule.Path, &drop), map[kind]int{
-		factSide: 2, factProfile: 5, factRuleset: 10, factEndpoint: 5,
+		factSides: 1, factUsed: 2, factProfile: 5, factRuleset: 10, factEndpoint: 5,
 	})
 	nat, _ := intent.Find[*intent.PolicyNatRule](tree, "/infra/nodes/node1/nat/USER/nat-rules/masquerade")
 	exempt := *nat

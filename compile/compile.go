@@ -20,7 +20,7 @@ type Compiler struct {
 	overlap  *overlap
 	transits map[string]uint64 // pool of links → their number
 	sets     map[string]*table.Set
-	before   map[*fact]any     // values at the last Update of the facts that changed since
+	changes  []change          // since the last Update, each fact once
 	objects  map[string]string // path → resource type of all that was compiled
 }
 
@@ -30,7 +30,6 @@ func New() *Compiler {
 		pools:    map[string]*pool{},
 		transits: map[string]uint64{},
 		sets:     map[string]*table.Set{},
-		before:   map[*fact]any{},
 		objects:  map[string]string{},
 	}
 	for _, node := range nodes() {
@@ -38,8 +37,7 @@ func New() *Compiler {
 	}
 	c.overlap = newOverlap(func(domain string) { c.g.markRef(ref{srcOverlap, domain, ""}) })
 	c.g = graph{
-		facts:   map[ref]*fact{},
-		wrong:   map[*fact]struct{}{},
+		wrong:   map[*fact][]intent.Problem{},
 		joined:  c.joined,
 		changed: c.changed,
 		build: func(x *run) any {
@@ -140,7 +138,18 @@ func roots(resourceType, path string) []ref {
 	case "PolicyExcludeList":
 		all = []kind{factExclude}
 	case "Rule":
-		return []ref{{factSide, path, dirOut}, {factSide, path, dirIn}}
+		all = []kind{factSides}
+		if isGatewayRule(path) {
+			all = []kind{factGateRule}
+		}
+	case "LBService":
+		all = []kind{factLBService}
+	case "LBVirtualServer":
+		all = []kind{factVirtualServer}
+	case "LBPool":
+		all = []kind{factPool}
+	case "PolicyFirewallSessionTimerProfile":
+		all = []kind{factTimers}
 	}
 	var out []ref
 	for _, k := range all {
@@ -201,8 +210,26 @@ func (x *run) build() any {
 		return x.buildAddrSet(name)
 	case factLiteral:
 		return x.buildLiteral(name)
-	case factSide:
-		return x.buildSide(name, arg)
+	case factSet:
+		return x.buildSet(name)
+	case factSides:
+		return x.buildSides(name)
+	case factGateRule:
+		return x.buildGateRule(name)
+	case factVirtualServer:
+		return x.buildVirtualServer(name)
+	case factLBService:
+		return x.buildLBService(name)
+	case factMonitorNet:
+		return x.buildMonitorNet(name)
+	case factVIP:
+		return x.buildVIP(name, arg)
+	case factMonitor:
+		return x.buildMonitor(name)
+	case factPool:
+		return x.buildPool(name)
+	case factTimers:
+		return x.buildTimers(name)
 	case factExclude:
 		return x.buildExclude(name)
 	case factUsed:
@@ -226,7 +253,7 @@ func (x *run) build() any {
 // joined follows a change of a relation's members.
 func (c *Compiler) joined(rel *fact, member any, added bool) {
 	if root, ok := rel.root(); ok {
-		if len(rel.members) > 0 {
+		if rel.members.size() > 0 {
 			c.g.pin(root)
 		} else {
 			c.g.unpin(root)
@@ -245,8 +272,8 @@ func (c *Compiler) joined(rel *fact, member any, added bool) {
 // problems returns what all facts complain about.
 func (c *Compiler) problems() []intent.Problem {
 	var out []intent.Problem
-	for f := range c.g.wrong {
-		out = append(out, f.problems...)
+	for _, problems := range c.g.wrong {
+		out = append(out, problems...)
 	}
 	slices.SortFunc(out, func(a, b intent.Problem) int {
 		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Field, b.Field), strings.Compare(a.Msg, b.Msg))

@@ -60,6 +60,22 @@ func text(t testing.TB, s *table.Set) string {
 	section("sets", func() error { return columns.Print(&b, s.SetRows()) })
 	section("endpoints", func() error { return columns.Print(&b, s.EndpointRows()) })
 	section("rules", func() error { return columns.Print(&b, s.RuleRows()) })
+	if rows := s.GateRows(); len(rows) > 0 {
+		section("gates", func() error { return columns.Print(&b, rows) })
+	}
+	if rows := s.ServiceRows(); len(rows) > 0 {
+		section("load balancers", func() error { return columns.Print(&b, rows) })
+	}
+	if rows := s.VIPRows(); len(rows) > 0 {
+		section("virtual servers", func() error { return columns.Print(&b, rows) })
+	}
+	if rows := s.PoolRows(); len(rows) > 0 {
+		section("pools", func() error { return columns.Print(&b, rows) })
+		section("members", func() error { return columns.Print(&b, s.MemberRows()) })
+	}
+	if s.Timeouts != table.DefaultTimeouts() {
+		fmt.Fprintf(&b, "# timeouts\n%+v\n\n", s.Timeouts)
+	}
 	return b.String()
 }
 

@@ -1,7 +1,7 @@
 package compile
 
 import (
-	"reflect"
+	"slices"
 
 	"github.com/weft-net/weft/intent"
 )
@@ -16,50 +16,72 @@ type ref struct {
 
 // fact is a node of the graph. There are three sorts, told apart by kind:
 //
-//   - sources (an object of the Tree, the children of a path, an id, whether a
-//     domain shares addresses): no value here; they are marked when they change
+//   - sources (an object of the Tree, the children of a path, whether a domain
+//     shares addresses): no value here; they are marked when they change
 //   - relations: members, each put there by some built facts
 //   - built facts: value, made by the builder of the kind
 type fact struct {
 	ref
-	readers map[*fact]struct{}
+	readers []edge // built facts that read this one
 
-	members map[any]int // relations: member → how many facts put it there
+	members *bag // relations only
 
-	value    any
-	reads    map[*fact]struct{}
-	emits    map[emission]struct{}
-	problems []intent.Problem
-	pinned   bool // is wanted though nobody reads it
-	dirty    bool
-	queued   bool
-	running  bool
-	gone     bool
+	value  any
+	reads  []edge
+	emits  []emission
+	stamp  uint64 // the last run that read it: most facts are recorded once
+	pinned bool   // is wanted though nobody reads it
+	dirty  bool
+	queued bool
+	gone   bool
+	told   bool // is in Compiler.changes
+
+	running bool
+}
+
+// edge is one end of a reading: the fact at the other end, and where in that
+// one's list this end is. A fact may stand twice in the list of another.
+type edge struct {
+	*fact
+	at int32
 }
 
 // emission is one member that a built fact puts into a relation.
 type emission struct {
-	rel    ref
+	rel    *fact
 	member any
 }
 
 // graph holds all facts and what is to be done.
 type graph struct {
-	facts   map[ref]*fact
+	facts   shelves
 	queue   [kinds][]*fact
+	lowest  kind                                    // no smaller kind has something to do
+	runs    uint64                                  // how many there were
 	build   func(*run) any                          // builder of all kinds
 	joined  func(rel *fact, member any, added bool) // a relation got or lost a member
 	changed func(f *fact, before any)               // a built fact has another value
-	wrong   map[*fact]struct{}                      // facts with problems
+	wrong   map[*fact][]intent.Problem              // facts with problems
 	stats   [kinds]int                              // how often each kind was built, for tests
+	usual   [kinds]struct{ reads, emits int }       // how many the last fact of a kind had
 }
 
 // fact returns the fact of a name; a built one that is new is to be built.
 func (g *graph) fact(r ref) *fact {
-	f := g.facts[r]
+	f := g.facts.get(r)
 	if f == nil {
-		f = &fact{ref: r, readers: map[*fact]struct{}{}, dirty: r.kind.isBuilt()}
-		g.facts[r] = f
+		if r.kind.isRelation() {
+			both := &struct {
+				fact
+				bag
+			}{}
+			f = &both.fact
+			f.members = &both.bag
+		} else {
+			f = &fact{dirty: r.kind.isBuilt()}
+		}
+		f.ref = r
+		g.facts.put(f)
 	}
 	return f
 }
@@ -72,7 +94,7 @@ func (g *graph) pin(r ref) {
 }
 
 func (g *graph) unpin(r ref) {
-	if f := g.facts[r]; f != nil {
+	if f := g.facts.get(r); f != nil {
 		f.pinned = false
 		g.enqueue(f)
 	}
@@ -81,14 +103,14 @@ func (g *graph) unpin(r ref) {
 // mark says that a source or relation changed: its readers are to be built
 // again.
 func (g *graph) mark(f *fact) {
-	for r := range f.readers {
+	for _, r := range f.readers {
 		r.dirty = true
-		g.enqueue(r)
+		g.enqueue(r.fact)
 	}
 }
 
 func (g *graph) markRef(r ref) {
-	if f := g.facts[r]; f != nil {
+	if f := g.facts.get(r); f != nil {
 		g.mark(f)
 	}
 }
@@ -97,39 +119,35 @@ func (g *graph) enqueue(f *fact) {
 	if !f.queued && !f.running {
 		f.queued = true
 		g.queue[f.kind] = append(g.queue[f.kind], f)
+		g.lowest = min(g.lowest, f.kind)
 	}
 }
 
 // settle builds what is to be built, smaller kinds first, so that most facts
 // are built once.
 func (g *graph) settle() {
-	for k := 0; k < int(kinds); k++ {
-		for len(g.queue[k]) > 0 {
-			last := len(g.queue[k]) - 1
-			f := g.queue[k][last]
-			g.queue[k] = g.queue[k][:last]
-			f.queued = false
-			switch {
-			case f.gone:
-			case !f.pinned && len(f.readers) == 0:
-				g.drop(f)
-			case f.dirty:
-				g.make(f)
-			}
-			k = min(k, g.lowest())
+	for g.lowest = 0; g.lowest < kinds; {
+		k := g.lowest
+		last := len(g.queue[k]) - 1
+		if last < 0 {
+			g.lowest++
+			continue
+		}
+		f := g.queue[k][last]
+		g.queue[k] = g.queue[k][:last]
+		f.queued = false
+		switch {
+		case f.gone:
+		case !f.pinned && len(f.readers) == 0:
+			g.drop(f)
+		case f.dirty:
+			g.make(f)
 		}
 	}
 }
 
-// lowest returns the smallest kind that has something to do.
-func (g *graph) lowest() int {
-	for k := range g.queue {
-		if len(g.queue[k]) > 0 {
-			return k
-		}
-	}
-	return int(kinds)
-}
+// mostUsual limits the room that a new fact is given for what it may read.
+const mostUsual = 64
 
 // make builds a fact and records what it read, put and complains about.
 func (g *graph) make(f *fact) {
@@ -138,10 +156,16 @@ func (g *graph) make(f *fact) {
 	}
 	f.dirty, f.running = false, true
 	g.stats[f.kind]++
-	x := &run{g: g, f: f, reads: make(map[*fact]struct{}, len(f.reads)), emits: make(map[emission]struct{}, len(f.emits))}
+	g.runs++
+	x := &run{g: g, f: f, number: g.runs, hadReads: len(f.reads), hadEmits: len(f.emits)}
+	usual := &g.usual[f.kind]
+	if f.reads == nil {
+		f.reads, f.emits = make([]edge, 0, usual.reads), make([]emission, 0, usual.emits)
+	}
 	v := g.build(x)
 	f.running = false
-	g.replace(f, x)
+	x.finish()
+	usual.reads, usual.emits = min(len(f.reads), mostUsual), min(len(f.emits), mostUsual)
 	if before := f.value; !equal(before, v) {
 		f.value = v
 		g.changed(f, before)
@@ -152,118 +176,147 @@ func (g *graph) make(f *fact) {
 	}
 }
 
-// replace takes over the outcome of a run and gives up what the one before had
-// more.
-func (g *graph) replace(f *fact, x *run) {
-	reads, emits := f.reads, f.emits
-	f.reads, f.emits, f.problems = x.reads, x.emits, x.problems
-	for r := range reads {
-		if _, still := x.reads[r]; !still {
-			g.unread(f, r)
-		}
-	}
-	for e := range emits {
-		if _, still := x.emits[e]; !still {
-			g.withdraw(e)
-		}
-	}
-	if len(f.problems) > 0 {
-		g.wrong[f] = struct{}{}
-	} else {
-		delete(g.wrong, f)
-	}
-}
-
 // drop removes a built fact that nobody wants.
 func (g *graph) drop(f *fact) {
 	before := f.value
 	f.gone, f.value = true, nil
-	delete(g.facts, f.ref)
-	g.replace(f, &run{})
+	g.facts.remove(f)
+	(&run{g: g, f: f, hadReads: len(f.reads), hadEmits: len(f.emits)}).finish()
 	if before != nil {
 		g.changed(f, before)
 	}
 }
 
-func (g *graph) unread(f, r *fact) {
-	delete(r.readers, f)
+// unread takes one reader from a fact.
+func (g *graph) unread(e edge) {
+	r, last := e.fact, len(e.readers)-1
+	if moved := r.readers[last]; int(e.at) != last {
+		r.readers[e.at] = moved
+		moved.reads[moved.at].at = e.at
+	}
+	r.readers[last] = edge{}
+	r.readers = r.readers[:last]
 	switch {
-	case len(r.readers) > 0:
+	case last > 0:
 	case r.kind.isBuilt():
 		g.enqueue(r)
-	case len(r.members) == 0:
-		delete(g.facts, r.ref)
+	case r.members == nil || r.members.size() == 0:
+		g.facts.remove(r)
 	}
 }
 
 // offer puts a member into a relation, withdraw takes it out.
 func (g *graph) offer(e emission) {
-	rel := g.fact(e.rel)
-	if rel.members == nil {
-		rel.members = map[any]int{}
-	}
-	rel.members[e.member]++
-	if rel.members[e.member] == 1 {
-		g.mark(rel)
-		g.joined(rel, e.member, true)
+	if e.rel.members.add(e.member) {
+		g.mark(e.rel)
+		g.joined(e.rel, e.member, true)
 	}
 }
 
 func (g *graph) withdraw(e emission) {
-	rel := g.facts[e.rel]
-	rel.members[e.member]--
-	if rel.members[e.member] > 0 {
+	if !e.rel.members.remove(e.member) {
 		return
 	}
-	delete(rel.members, e.member)
-	g.mark(rel)
-	g.joined(rel, e.member, false)
-	if len(rel.members) == 0 && len(rel.readers) == 0 {
-		delete(g.facts, e.rel)
+	g.mark(e.rel)
+	g.joined(e.rel, e.member, false)
+	if e.rel.members.size() == 0 && len(e.rel.readers) == 0 {
+		g.facts.remove(e.rel)
 	}
 }
 
-// equal compares values of facts.
-func equal(a, b any) bool { return reflect.DeepEqual(a, b) }
-
 // run is one building of one fact. A builder must read through it only.
+//
+// Most builders read and put the same again as the time before, in the same
+// order. So a run goes along the lists of that time and appends from where it
+// differs; finish takes out what is left over of them.
 type run struct {
-	g        *graph
-	f        *fact
-	c        *Compiler
-	reads    map[*fact]struct{}
-	emits    map[emission]struct{}
-	problems []intent.Problem
+	g                  *graph
+	f                  *fact
+	c                  *Compiler
+	number             uint64
+	hadReads, hadEmits int // lengths of the lists of the time before
+	reads, emits       int // how much of them is as before
+	problems           []intent.Problem
 }
 
 // note records that the fact depends on r and returns it.
 func (x *run) note(r ref) *fact {
-	f := x.g.fact(r)
-	x.reads[f] = struct{}{}
-	f.readers[x.f] = struct{}{}
-	return f
+	to := x.peek(r)
+	x.record(to)
+	return to
+}
+
+// peek returns a fact, without a look at the map if it is the one that the
+// time before read now.
+func (x *run) peek(r ref) *fact {
+	if x.reads < x.hadReads && x.f.reads[x.reads].ref == r {
+		return x.f.reads[x.reads].fact
+	}
+	return x.g.fact(r)
+}
+
+// record is note of a fact that is at hand.
+func (x *run) record(to *fact) {
+	f := x.f
+	switch {
+	case x.reads < x.hadReads && f.reads[x.reads].fact == to:
+		x.reads++
+	case to.stamp != x.number:
+		f.reads = append(f.reads, edge{to, int32(len(to.readers))})
+		to.readers = append(to.readers, edge{f, int32(len(f.reads) - 1)})
+	}
+	to.stamp = x.number
+}
+
+// finish takes out what the time before read and put and this one did not.
+func (x *run) finish() {
+	f := x.f
+	stale := f.reads[x.reads:x.hadReads]
+	for _, e := range stale {
+		x.g.unread(e)
+	}
+	if len(stale) > 0 {
+		f.reads = slices.Delete(f.reads, x.reads, x.hadReads)
+		for i, e := range f.reads[x.reads:] {
+			e.readers[e.at].at = int32(x.reads + i)
+		}
+	}
+	for _, e := range f.emits[x.emits:x.hadEmits] {
+		x.g.withdraw(e)
+	}
+	f.emits = slices.Delete(f.emits, x.emits, x.hadEmits)
+	if len(x.problems) > 0 {
+		x.g.wrong[f] = x.problems
+	} else {
+		delete(x.g.wrong, f)
+	}
 }
 
 // value returns the value of a built fact, nil if there is none, and builds it
-// first if it has to be.
+// first if it has to be; that is no change for the one who reads it.
 func (x *run) value(r ref) any {
-	f := x.note(r)
+	f := x.peek(r)
 	if f.dirty {
 		x.g.make(f)
 	}
+	x.record(f)
 	return f.value
 }
 
-// emit puts a member into a relation for as long as the fact stands.
-func (x *run) emit(rel ref, member any) {
-	e := emission{rel, member}
-	if _, twice := x.emits[e]; twice {
-		return
+// emit puts a member into a relation for as long as the fact stands, and
+// returns the relation.
+func (x *run) emit(rel ref, member any) *fact {
+	f := x.f
+	if x.emits < x.hadEmits {
+		if e := f.emits[x.emits]; e.rel.ref == rel && e.member == member {
+			x.emits++
+			return e.rel
+		}
 	}
-	x.emits[e] = struct{}{}
-	if _, before := x.f.emits[e]; !before {
-		x.g.offer(e)
-	}
+	e := emission{x.g.fact(rel), member}
+	f.emits = append(f.emits, e)
+	x.g.offer(e)
+	return e.rel
 }
 
 // warn adds a problem that does not stop the change.
@@ -277,7 +330,8 @@ func built[T any](x *run, r ref) T {
 	return v
 }
 
-// members returns the members of a relation; cmp is their order.
+// members returns the members of a relation; cmp is their order, which is the
+// same for all readers of a relation. The result is not the caller's to change.
 func members[T comparable](x *run, rel ref, cmp func(a, b T) int) []T {
-	return sorted[T](x.note(rel), cmp)
+	return inOrder(x.note(rel).members, cmp)
 }

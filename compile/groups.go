@@ -48,8 +48,11 @@ func conditionAtom(c *intent.Condition) string {
 	return c.MemberType + " tag " + c.Value
 }
 
-// termAtoms returns atoms one of which every port that is in the term has.
-func termAtoms(term []intent.Expression) []string {
+// termAtoms returns atoms one of which every port that is in the term has: of
+// those that are possible, the ones under which the fewest groups are found, so
+// that a thousand groups of one tier and different zones are found by zone. The
+// choice is a matter of speed alone, so it is not noted.
+func (x *run) termAtoms(term []intent.Expression) []string {
 	best := []string{atomAny}
 	for _, e := range term {
 		var atoms []string
@@ -58,7 +61,7 @@ func termAtoms(term []intent.Expression) []string {
 			atoms = []string{conditionAtom(e)}
 		case *intent.NestedExpression:
 			for _, t := range e.Terms() {
-				atoms = append(atoms, termAtoms(t)...)
+				atoms = append(atoms, x.termAtoms(t)...)
 			}
 		case *intent.PathExpression:
 			atoms = e.Paths
@@ -67,11 +70,28 @@ func termAtoms(term []intent.Expression) []string {
 				atoms = append(atoms, macAtom(m))
 			}
 		}
-		if narrowness(atoms) > narrowness(best) {
+		if atoms != nil && !slices.Contains(atoms, atomAny) && (best[0] == atomAny || x.isBetter(atoms, best)) {
 			best = atoms
 		}
 	}
 	return best
+}
+
+// isBetter reports whether a port should rather look for groups by atoms than
+// by others.
+func (x *run) isBetter(atoms, others []string) bool {
+	return cmp.Or(cmp.Compare(x.load(atoms), x.load(others)), cmp.Compare(narrowness(others), narrowness(atoms))) < 0
+}
+
+// load returns how many groups are found by one of the atoms, at most.
+func (x *run) load(atoms []string) int {
+	most := 0
+	for _, a := range atoms {
+		if f := x.g.facts.get(ref{relTerm, a, ""}); f != nil {
+			most = max(most, f.members.size())
+		}
+	}
+	return most
 }
 
 // narrowness guesses how few ports have atoms: the worst of them counts.
@@ -81,14 +101,11 @@ func narrowness(atoms []string) int {
 		at := slices.IndexFunc(narrowest, func(prefix string) bool { return strings.HasPrefix(a, prefix) })
 		worst = min(worst, at)
 	}
-	if atoms == nil {
-		return -1
-	}
 	return worst
 }
 
 // narrowest is the prefixes of atoms, the widest first.
-var narrowest = []string{atomAny, "Segment scope", "SegmentPort scope", "Segment value", "Segment tag", "SegmentPort value", "SegmentPort tag", "mac ", "/"}
+var narrowest = []string{"Segment scope", "SegmentPort scope", "Segment value", "Segment tag", "SegmentPort value", "SegmentPort tag", "mac ", "/"}
 
 func macAtom(m intent.MAC) string { return "mac " + string(m[:]) }
 
@@ -102,20 +119,25 @@ func isWritten(term []intent.Expression) (*intent.IPAddressExpression, bool) {
 	return e, ok
 }
 
+// groupTerms is the terms of a group that hold ports.
+type groupTerms [][]intent.Expression
+
 func (x *run) buildTerms(path string) any {
 	g, ok := object[*intent.Group](x, path)
 	if !ok {
 		return nil
 	}
+	var out groupTerms
 	for _, term := range g.Terms() {
 		if _, ok := isWritten(term); ok {
 			continue
 		}
-		for _, a := range termAtoms(term) {
+		out = append(out, term)
+		for _, a := range x.termAtoms(term) {
 			x.emit(ref{relTerm, a, ""}, path)
 		}
 	}
-	return nil
+	return out
 }
 
 // buildWritten collects the prefixes that a group lists, and those of groups
@@ -176,9 +198,11 @@ func (x *run) buildGroups(path string) any {
 	}
 	slices.Sort(atoms)
 	var out []string
+	found := map[string]bool{}
 	for atoms = slices.Compact(atoms); len(atoms) > 0; atoms = atoms[1:] {
 		for _, g := range members(x, ref{relTerm, atoms[0], ""}, strings.Compare) {
-			if m.in(g) && !slices.Contains(out, g) {
+			if m.in(g) && !found[g] {
+				found[g] = true
 				out = append(out, g)
 				atoms = append(atoms, g) // who contains g
 			}
@@ -194,10 +218,7 @@ func (m *member) in(group string) bool {
 		return holds
 	}
 	m.known[group] = false
-	g, ok := object[*intent.Group](m.x, group)
-	if ok {
-		m.known[group] = m.inTerms(g.Terms())
-	}
+	m.known[group] = m.inTerms(built[groupTerms](m.x, ref{factTerms, group, ""}))
 	return m.known[group]
 }
 
@@ -246,11 +267,15 @@ func (x *run) buildRows(path string) any {
 		return nil
 	}
 	s, _ := object[*intent.Segment](x, intent.ParentOf(path))
+	var rows []any
+	for _, b := range p.Bindings {
+		for _, realm := range x.realmsOf(s, b.Addr) {
+			rows = append(rows, table.RealmPrefix{Realm: realm, Prefix: host(b.Addr)})
+		}
+	}
 	for _, g := range x.groupsOf(path) {
-		for _, b := range p.Bindings {
-			for _, realm := range x.realmsOf(s, b.Addr) {
-				x.emit(ref{relRow, g, ""}, table.RealmPrefix{Realm: realm, Prefix: host(b.Addr)})
-			}
+		for _, row := range rows {
+			x.emit(ref{relRow, g, ""}, row)
 		}
 	}
 	return nil
@@ -259,6 +284,12 @@ func (x *run) buildRows(path string) any {
 // compareRows is the order of AddrSet.Addrs.
 func compareRows(a, b table.RealmPrefix) int {
 	return cmp.Or(cmp.Compare(a.Realm, b.Realm), comparePrefixes(a.Prefix, b.Prefix))
+}
+
+// buildSet wants the set of a group and returns its id.
+func (x *run) buildSet(group string) any {
+	x.emit(ref{relUse, group, ""}, present)
+	return x.addrSetID(group)
 }
 
 func (x *run) buildAddrSet(group string) any {

@@ -8,12 +8,12 @@ type kind uint8
 const (
 	srcObject   kind = iota + 1 // the object at a path
 	srcChildren                 // which objects are directly below a path
-	srcID                       // the id of arg in pool name
 	srcOverlap                  // which addresses domain name shares with others
 
-	// Relations: name and arg, and what the members are.
+	// Relations: name and arg, and what the members are. What matters of
+	// some is only whether they have any; their member is present.
 
-	relNeed      // pool, name: explicit ids (int64; -1: none) of those that need an id
+	relNeed      // pool, name: explicit ids (int64; 0: none) of those that need an id; marked when the id is another, too
 	relSubnet    // domain: its subnets and other addresses (netip.Prefix)
 	relSegment   // router: its segments (path)
 	relUplink    // Tier-0: its uplinks (path)
@@ -26,13 +26,16 @@ const (
 	relNAT       // router, direction: rules (path)
 	relTerm      // atom of a port: groups that may hold a port with it (path)
 	relRow       // group: table.RealmPrefixes of its ports
-	relUse       // group: rules that need its addresses (path)
-	relLiteral   // written list: rules that need it (path)
-	relOwn       // group: rules that have it on their own side (path)
-	relMention   // atom of an endpoint: who depends on it (path)
-	relCandidate // atom of an endpoint: the sides that may work on an endpoint with it (ref)
+	relUse       // group: present for as long as rules need its addresses
+	relLiteral   // written list: present for as long as rules need it
+	relMention   // path that is an atom of endpoints: present for as long as something depends on it
+	relCandidate // atom of an endpoint: the rules that may work on an endpoint with it (*sides)
 	relPrefix    // written prefix: atoms of the endpoints within it (string)
 	relLength    // no name: lengths of the prefixes in relPrefix (int)
+	relGate      // gateway: rules of its firewall (path)
+	relVIP       // router or distributed load balancer, address: virtual servers (path)
+	relMonitored // load balancer: present for as long as a pool of it at a router is monitored
+	relDLB       // group: distributed load balancers that are connected to it (path)
 	relRuleset   // digest: rule lists with that digest (*ruleList)
 
 	// Built facts: what the value is. They stand in the order of who reads
@@ -44,6 +47,7 @@ const (
 	factTransit       // transit of a Tier-0
 	factSubnets       // nil; puts a segment's subnets into its domain
 	factRealm         // *table.Realm of a domain
+	factGateRule      // *gateRule, a rule of the gateway firewall
 	factVRF           // *table.VRF
 	factSegment       // *table.Segment
 	factPort          // *port
@@ -53,28 +57,42 @@ const (
 	factRouterRoutes  // nil; puts the routes of a router's link, or of a Node
 	factUplinkRoutes  // nil; puts the routes that a Tier-0 interface causes
 	factStaticRoute   // nil; puts the routes of a static route
-	factNATRule       // *natRows of a NAT rule
+	factVirtualServer // *virtualServer
+	factLBService     // *table.LBService
+	factMonitorNet    // *monitorNet of a load balancer
+	factNATRule       // *natRows of a NAT rule, or of a load balancer's monitors
+	factVIP           // *table.VIP of a router or distributed load balancer and address arg
 	factHop           // *table.NextHop
 	factRoute         // *table.Route
 	factNATList       // *table.NATList of a router in direction arg
 	factNATDepth      // nil; warns of a Node with too many translations above it
-	factTerms         // nil; puts a group where the ports that it may hold find it
+	factTerms         // groupTerms; puts a group where the ports that it may hold find it
 	factGroups        // []string, the groups that hold a port
 	factRows          // nil; puts a port's addresses into its groups
+	factMonitor       // *table.Monitor, or *table.Passive
+	factPool          // *table.Pool
 	factAddrSet       // *table.AddrSet of a group
 	factLiteral       // *table.AddrSet of a written list
-	factSide          // *side, a rule as direction arg sees it
+	factSet           // table.AddrSetID of a group that is a far side of rules; puts it among the used ones
+	factOwn           // string, the atom of the addresses that a group lists, if any; puts it where the endpoints find it
+	factSides         // *sides of a rule
 	factExclude       // *exclude, the exclude list
 	factUsed          // bool: whether anything depends on an atom of endpoints
-	factOwn           // nil; puts a group where the endpoints that it lists find it
 	factLengths       // []int, the lengths of the prefixes in relPrefix
 	factProfileKey    // string, the profile of segment name's endpoint arg
 	factProfile       // *profile
 	factRuleset       // *table.Ruleset of a digest
+	factTimers        // *timers
 	factEndpoint      // *table.Endpoint of segment name and address arg
 
 	kinds // the number of kinds
 )
+
+// present is the member of relations that are there or not.
+const present = true
+
+// isRelation reports whether facts of the kind have members.
+func (k kind) isRelation() bool { return k >= relNeed && !k.isBuilt() }
 
 // isBuilt reports whether facts of the kind have a builder.
 func (k kind) isBuilt() bool { return k >= factService }
@@ -98,8 +116,10 @@ func (r ref) root() (root ref, ok bool) {
 		root.kind = factAddrSet
 	case relLiteral:
 		root.kind = factLiteral
-	case relOwn:
-		root.kind = factOwn
+	case relVIP:
+		root.kind = factVIP
+	case relMonitored:
+		root.kind = factMonitorNet
 	case relRuleset:
 		root.kind = factRuleset
 	}

@@ -76,8 +76,7 @@ func (x *run) buildLink(tier1 string) any {
 	}
 	pool := t.pool(t1.Tier0Path)
 	x.c.transits[pool] = t.size
-	x.emit(ref{relNeed, pool, tier1}, noID)
-	slot, ok := x.slot(pool, tier1)
+	slot, ok := x.slot(pool, tier1, 0)
 	if !ok {
 		x.warn(tier1, "tier0_path", intent.Conflict, t1.Tier0Path+": has no free link for this Tier-1 (add transit_subnets: "+subnetList(t.subnets)+" are used up)")
 		return nil

@@ -134,7 +134,9 @@ func (n naive) works(r *intent.Rule, in bool, p *intent.SegmentPort, a netip.Add
 func (n naive) rules() []*intent.Rule {
 	var out []*intent.Rule
 	for _, o := range n.OfType("Rule") {
-		out = append(out, o.(*intent.Rule))
+		if r := o.(*intent.Rule); !r.IsGatewayRule() {
+			out = append(out, r)
+		}
 	}
 	slices.SortStableFunc(out, func(a, b *intent.Rule) int {
 		p, _ := intent.Find[*intent.SecurityPolicy](n.Tree, a.PolicyPath())
@@ -157,6 +159,9 @@ func (n naive) check(t *testing.T, s *table.Set) {
 	excluded, _ := intent.Find[*intent.PolicyExcludeList](n.Tree, intent.ExcludeListPath)
 	rules := n.rules()
 	for key, e := range s.Endpoints {
+		if s.Segments[e.Segment].Monitor != 0 {
+			continue
+		}
 		p, _ := intent.Find[*intent.SegmentPort](n.Tree, s.Ports[e.Port].Path)
 		if slices.ContainsFunc(excluded.Members, func(m string) bool { return n.member(m, p) }) {
 			if !e.Unfiltered || len(e.Out)+len(e.In) > 0 {
@@ -186,6 +191,8 @@ func (n naive) check(t *testing.T, s *table.Set) {
 	}
 	n.checkRealms(t, s)
 	n.checkSets(t, s)
+	n.checkBalancers(t, s)
+	n.checkGates(t, s)
 }
 
 // domains returns what each domain has: the subnets, the ports' addresses, and
@@ -219,6 +226,19 @@ func (n naive) domains() map[string][]netip.Prefix {
 			out[r.RouterPath()] = append(out[r.RouterPath()], r.Destinations()...)
 		}
 	}
+	for _, v := range intent.List[*intent.LBVirtualServer](n.Tree, "") {
+		s, _ := intent.Find[*intent.LBService](n.Tree, v.LBServicePath)
+		if s == nil || s.IsDistributed() || !s.IsEnabled() || !v.IsEnabled() || s.ConnectivityPath == "" {
+			continue
+		}
+		addrs := []netip.Addr{v.Address()}
+		if p, _ := intent.Find[*intent.LBPool](n.Tree, v.PoolPath); p != nil {
+			addrs = append(addrs, p.SNATAddresses()...)
+		}
+		for _, a := range addrs {
+			out[s.ConnectivityPath] = append(out[s.ConnectivityPath], netip.PrefixFrom(a, 32))
+		}
+	}
 	return out
 }
 
@@ -244,7 +264,7 @@ func (n naive) foreign(p *intent.SegmentPort, a netip.Addr) bool {
 	return n.shared(domainOf(s), a)
 }
 
-// checkRealms compares the realm of each segment with what others have of its
+// checkRealms compares the realm of each segment and router with what others have of its
 // domain, at the ends of all subnets.
 func (n naive) checkRealms(t *testing.T, s *table.Set) {
 	t.Helper()
@@ -259,12 +279,24 @@ func (n naive) checkRealms(t *testing.T, s *table.Set) {
 		}
 	}
 	for _, segment := range s.Segments {
+		if segment.Monitor != 0 {
+			continue
+		}
 		o, _ := intent.Find[*intent.Segment](n.Tree, segment.Path)
 		realm := s.Realms[segment.Realm]
 		for _, a := range edges {
 			got := realm != nil && slices.ContainsFunc(realm.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 			if want := n.shared(domainOf(o), a); got != want {
 				t.Fatalf("segment %s: its realm has %s: %v, want %v", segment.Path, a, got, want)
+			}
+		}
+	}
+	for _, v := range s.VRFs {
+		realm := s.Realms[v.Realm]
+		for _, a := range edges {
+			got := realm != nil && slices.ContainsFunc(realm.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+			if want := n.shared(v.Path, a); got != want {
+				t.Fatalf("router %s: its realm has %s: %v, want %v", v.Path, a, got, want)
 			}
 		}
 	}
@@ -306,6 +338,9 @@ func (n naive) checkSets(t *testing.T, s *table.Set) {
 		}
 		want := map[table.RealmPrefix]bool{}
 		for _, e := range s.Endpoints {
+			if s.Segments[e.Segment].Monitor != 0 {
+				continue
+			}
 			p, _ := intent.Find[*intent.SegmentPort](n.Tree, s.Ports[e.Port].Path)
 			if !n.holds(set.Path, p) {
 				continue

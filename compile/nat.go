@@ -25,6 +25,7 @@ const (
 
 // natRows is the rows of one NAT rule, with what orders them among others.
 type natRows struct {
+	monitor  bool // of a load balancer's monitors: before all others
 	priority uint32
 	exempt   bool // NO_SNAT, NO_DNAT: before others of the same priority
 	path     string
@@ -32,6 +33,9 @@ type natRows struct {
 }
 
 func (x *run) buildNATRule(path string) any {
+	if s, ok := object[*intent.LBService](x, path); ok {
+		return x.monitorRows(s)
+	}
 	r, ok := object[*intent.PolicyNatRule](x, path)
 	if !ok || !r.IsEnabled() {
 		return nil
@@ -202,7 +206,7 @@ func (x *run) buildNATList(router, dir string) any {
 		return nil
 	}
 	slices.SortFunc(all, func(a, b *natRows) int {
-		return cmp.Or(cmp.Compare(a.priority, b.priority), compareBool(b.exempt, a.exempt), strings.Compare(a.path, b.path))
+		return cmp.Or(compareBool(b.monitor, a.monitor), cmp.Compare(a.priority, b.priority), compareBool(b.exempt, a.exempt), strings.Compare(a.path, b.path))
 	})
 	list := &table.NATList{Key: table.NATKey{VRF: x.vrfID(router), Dir: table.NATOut}}
 	if dir == dirIn {
@@ -214,6 +218,9 @@ func (x *run) buildNATList(router, dir string) any {
 		} else {
 			list.Rules = append(list.Rules, n.out...)
 		}
+	}
+	if len(list.Rules) == 0 {
+		return nil // monitors of a router that leads nowhere
 	}
 	return list
 }
@@ -230,7 +237,7 @@ func compareBool(a, b bool) int {
 }
 
 // maxNATDepth is how often one address can be translated on one path; see
-// docs/pipeline.md, section 9.
+// docs/pipeline.md, section 10.
 const maxNATDepth = 2
 
 // buildNATDepth warns of a Node above which more routers translate an address
@@ -272,5 +279,7 @@ func (x *run) above(router string) string {
 // translates reports whether a router has a rule that translates.
 func (x *run) translates(router, dir string) bool {
 	l := built[*table.NATList](x, ref{factNATList, router, dir})
-	return l != nil && slices.ContainsFunc(l.Rules, func(r table.NATRule) bool { return r.Action == table.NATTranslate })
+	return l != nil && slices.ContainsFunc(l.Rules, func(r table.NATRule) bool {
+		return r.Action == table.NATTranslate && !isService(r.Path)
+	})
 }

@@ -1,23 +1,26 @@
 package compile
 
 import (
-	"slices"
-
 	"github.com/weft-net/weft/intent"
 )
 
 // Pools of ids. Those of transit links are named by their Tier-0 and subnets.
 const (
-	poolVRF     = "vrf"
-	poolRealm   = "realm"
-	poolSegment = "segment"
-	poolVNI     = "vni"
-	poolPort    = "port"
-	poolHop     = "next hop"
-	poolAddrSet = "address set"
-	poolRuleset = "ruleset"
-	poolRule    = "rule"
-	poolTransit = "transit " // and transit.pool
+	poolVRF         = "vrf"
+	poolRealm       = "realm"
+	poolSegment     = "segment"
+	poolVNI         = "vni"
+	poolPort        = "port"
+	poolHop         = "next hop"
+	poolAddrSet     = "address set"
+	poolRuleset     = "ruleset"
+	poolRule        = "rule"
+	poolService     = "load balancer"
+	poolServer      = "virtual server"
+	poolPool        = "pool"
+	poolMember      = "member"
+	poolPersistence = "persistence"
+	poolTransit     = "transit " // and transit.pool
 )
 
 const (
@@ -31,19 +34,18 @@ const (
 // id returns the id of name in a pool and keeps it for as long as the fact
 // stands. Zero if the pool is exhausted.
 func (x *run) id(pool, name string) uint32 {
-	return x.idOf(pool, name, noID)
+	return x.idOf(pool, name, 0)
 }
 
-// idOf is id for one who wants a certain id; noID: any.
+// idOf is id for one who wants a certain id; 0: any.
 func (x *run) idOf(pool, name string, explicit int64) uint32 {
-	x.emit(ref{relNeed, pool, name}, explicit)
-	id, _ := x.slot(pool, name)
+	id, _ := x.slot(pool, name, explicit)
 	return uint32(id)
 }
 
-// slot returns what a name has in a pool that it was put into.
-func (x *run) slot(pool, name string) (slot uint64, ok bool) {
-	x.note(ref{srcID, pool, name})
+// slot puts a name into a pool and returns what it has there.
+func (x *run) slot(pool, name string, explicit int64) (slot uint64, ok bool) {
+	x.record(x.emit(ref{relNeed, pool, name}, explicit))
 	return x.c.pools[pool].get(name)
 }
 
@@ -54,10 +56,12 @@ func (c *Compiler) allocate(need *fact) {
 		p = c.newPool(need.name)
 		c.pools[need.name] = p
 	}
-	if len(need.members) > 0 {
+	if need.members.size() > 0 {
 		explicit := noID
-		for m := range need.members {
-			explicit = max(explicit, m.(int64))
+		for _, e := range need.members.list {
+			if want := e.member.(int64); want > 0 {
+				explicit = max(explicit, want)
+			}
 		}
 		p.put(need.arg, explicit)
 		return
@@ -70,7 +74,7 @@ func (c *Compiler) allocate(need *fact) {
 
 // newPool returns an empty pool for a kind of ids.
 func (c *Compiler) newPool(name string) *pool {
-	moved := func(arg string) { c.g.markRef(ref{srcID, name, arg}) }
+	moved := func(arg string) { c.g.markRef(ref{relNeed, name, arg}) }
 	switch name {
 	case poolVNI:
 		return newPool(1, maxVNI, moved)
@@ -87,14 +91,4 @@ func (c *Compiler) newPool(name string) *pool {
 func object[T intent.Object](x *run, path string) (T, bool) {
 	x.note(ref{srcObject, path, ""})
 	return intent.Find[T](x.c.tree, path)
-}
-
-// sorted returns the members of a relation in order.
-func sorted[T comparable](rel *fact, cmp func(a, b T) int) []T {
-	out := make([]T, 0, len(rel.members))
-	for m := range rel.members {
-		out = append(out, m.(T))
-	}
-	slices.SortFunc(out, cmp)
-	return out
 }

@@ -10,7 +10,7 @@ import (
 
 // overlap knows which domains share addresses. A domain is a router with the
 // subnets of all its segments, the ports' addresses outside of those, and, if
-// it is a gateway, its NAT addresses; or a segment that has no router.
+// it is a gateway, its NAT addresses and VIPs; or a segment that has no router.
 type overlap struct {
 	table   bart.Table[[]string] // subnet → its domains
 	subnets map[string][]netip.Prefix

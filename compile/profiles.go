@@ -19,6 +19,7 @@ import (
 type profile struct {
 	out, in    []table.RulesetID
 	unfiltered bool
+	dlb        table.LBServiceID
 }
 
 // exclude is the exclude list.
@@ -30,23 +31,27 @@ func (x *run) buildExclude(path string) any {
 		return nil
 	}
 	for _, m := range l.Members {
-		x.emit(ref{relMention, m, ""}, path)
+		x.emit(ref{relMention, m, ""}, present)
 	}
 	return &exclude{l.Members}
 }
 
 func (x *run) buildUsed(atom string) any {
-	return len(x.note(ref{relMention, atom, ""}).members) > 0
+	mentioned := x.note(ref{relMention, atom, ""}).members.size() > 0
+	return x.note(ref{relCandidate, atom, ""}).members.size() > 0 || mentioned
 }
 
 // buildOwn puts a group that rules have on their own side where the endpoints
-// find it whose addresses it lists.
+// find it that it holds or whose addresses it lists.
 func (x *run) buildOwn(group string) any {
+	x.emit(ref{relMention, group, ""}, present)
+	atom := ""
 	for _, p := range x.written(group) {
-		x.emit(ref{relPrefix, p.String(), ""}, listedAtom(group))
+		atom = listedAtom(group)
+		x.emit(ref{relPrefix, p.String(), ""}, atom)
 		x.emit(ref{relLength, "", ""}, p.Bits())
 	}
-	return nil
+	return atom
 }
 
 func (x *run) buildLengths() any {
@@ -95,26 +100,49 @@ func (x *run) buildProfile(key string) any {
 	}
 	if l := built[*exclude](x, ref{factExclude, intent.ExcludeListPath, ""}); l != nil {
 		if slices.ContainsFunc(l.members, func(m string) bool { return atoms[m] }) {
-			return &profile{unfiltered: true}
+			return &profile{unfiltered: true, dlb: x.dlbOf(atoms)}
+		}
+	}
+	var out, in []*side
+	for _, s := range x.candidates(atoms) {
+		if s.out != nil && s.out.worksOn(atoms) {
+			out = append(out, s.out)
+		}
+		if s.in != nil && s.in.worksOn(atoms) {
+			in = append(in, s.in)
 		}
 	}
 	return &profile{
-		out: x.rulesets(dirOut, atoms),
-		in:  x.rulesets(dirIn, atoms),
+		out: x.rulesets(dirOut, out),
+		in:  x.rulesets(dirIn, in),
+		dlb: x.dlbOf(atoms),
 	}
 }
 
-// rulesets returns the chain of one direction; see table.Endpoint.
-func (x *run) rulesets(dir string, atoms map[string]bool) []table.RulesetID {
-	var lists [sections][]*side
-	jumps := false
-	for _, s := range x.sides(dir, atoms) {
-		lists[s.section] = append(lists[s.section], s)
-		jumps = jumps || s.section == sectionEnvironment && s.rule.Action == table.Continue
+// candidates returns the rules that endpoints with the atoms find, in order.
+func (x *run) candidates(atoms map[string]bool) []*sides {
+	out := members(x, ref{relCandidate, atomAny, ""}, compareSides)
+	sorted := len(out)
+	for a := range atoms {
+		out = append(out, members(x, ref{relCandidate, a, ""}, compareSides)...)
 	}
-	if !jumps {
-		lists[sectionApplication] = append(lists[sectionEnvironment], lists[sectionApplication]...)
-		lists[sectionEnvironment] = nil
+	if len(out) == sorted {
+		return out
+	}
+	slices.SortFunc(out, compareSides)
+	return slices.Compact(out)
+}
+
+// rulesets returns the chain of one direction; see table.Endpoint.
+func (x *run) rulesets(dir string, all []*side) []table.RulesetID {
+	first := func(in section) int { // the sections follow each other
+		at, _ := slices.BinarySearchFunc(all, in, func(s *side, in section) int { return cmp.Compare(s.section, in) })
+		return at
+	}
+	environment, application := first(sectionEnvironment), first(sectionApplication)
+	lists := [][]*side{all[:environment], all[environment:]}
+	if slices.ContainsFunc(all[environment:application], func(s *side) bool { return s.rule.Action == table.Continue }) {
+		lists = [][]*side{all[:environment], all[environment:application], all[application:]}
 	}
 	var out []table.RulesetID
 	for _, list := range lists {
@@ -125,72 +153,75 @@ func (x *run) rulesets(dir string, atoms map[string]bool) []table.RulesetID {
 	return out
 }
 
-// sides returns the rules that work on endpoints with the atoms, in order.
-func (x *run) sides(dir string, atoms map[string]bool) []*side {
-	seen := map[ref]bool{}
-	var out []*side
-	collect := func(atom string) {
-		for m := range x.note(ref{relCandidate, atom, dir}).members {
-			self := m.(ref)
-			if seen[self] {
-				continue
-			}
-			seen[self] = true
-			if s := built[*side](x, self); s != nil && s.worksOn(atoms) {
-				out = append(out, s)
-			}
-		}
-	}
-	collect(atomAny)
-	for a := range atoms {
-		collect(a)
-	}
-	slices.SortFunc(out, func(a, b *side) int { return compareOrder(a.order, b.order) })
-	return out
-}
-
 // ruleList is the content of a Ruleset.
 type ruleList struct {
 	name  string
+	gate  bool // of a gateway's firewall
 	rules []*table.Rule
 }
 
 // share offers a rule list under the hash of its content, so that equal lists
 // are one Ruleset, and returns its id.
 func (x *run) share(dir string, list []*side) table.RulesetID {
-	l := &ruleList{}
-	var policies []string
 	h := sha256.New()
 	h.Write([]byte(dir))
 	for _, s := range list {
-		l.rules = append(l.rules, s.rule)
 		h.Write(s.digest[:])
-		if id := intent.IDOf(s.rule.Policy); !slices.Contains(policies, id) {
-			policies = append(policies, id)
-		}
 	}
-	const shown = 3
-	more := ""
-	if n := len(policies) - shown; n > 0 {
-		policies, more = policies[:shown], " and "+strconv.Itoa(n)+" more"
-	}
-	l.name = dir + ": " + strings.Join(policies, ", ") + more
 	digest := hex.EncodeToString(h.Sum(nil))
-	x.emit(ref{relRuleset, digest, ""}, l)
+	rel := ref{relRuleset, digest, ""}
+	l := x.shared(rel)
+	if l == nil {
+		l = newRuleList(dir, list)
+	}
+	x.emit(rel, l)
 	return table.RulesetID(x.id(poolRuleset, digest))
+}
+
+// shared returns the rule list that others have offered under a digest, or
+// nil. Its content follows from the digest, so it need not be noted.
+func (x *run) shared(rel ref) *ruleList {
+	if f := x.g.facts.get(rel); f != nil && f.members.size() > 0 {
+		return f.members.list[0].member.(*ruleList)
+	}
+	return nil
+}
+
+func newRuleList(dir string, list []*side) *ruleList {
+	l := &ruleList{gate: dir == gateFirewall, rules: make([]*table.Rule, 0, len(list))}
+	const shown = 3
+	var policies []string
+	more, last := 0, ""
+	for _, s := range list {
+		l.rules = append(l.rules, s.rule)
+		switch {
+		case s.rule.Policy == last:
+		case len(policies) < shown:
+			policies = append(policies, intent.IDOf(s.rule.Policy))
+		default:
+			more++
+		}
+		last = s.rule.Policy
+	}
+	l.name = dir + ": " + strings.Join(policies, ", ")
+	if more > 0 {
+		l.name += " and " + strconv.Itoa(more) + " more"
+	}
+	return l
 }
 
 func (x *run) buildRuleset(digest string) any {
 	rel := x.note(ref{relRuleset, digest, ""})
-	for m := range rel.members { // all have the same content
-		l := m.(*ruleList)
-		return &table.Ruleset{
-			ID:    table.RulesetID(x.id(poolRuleset, digest)),
-			Name:  l.name,
-			Rules: l.rules,
-		}
+	if rel.members.size() == 0 {
+		return nil
 	}
-	return nil
+	l := rel.members.list[0].member.(*ruleList) // all have the same content
+	return &table.Ruleset{
+		ID:      table.RulesetID(x.id(poolRuleset, digest)),
+		Name:    l.name,
+		Gateway: l.gate,
+		Rules:   l.rules,
+	}
 }
 
 func (x *run) buildEndpoint(segment, addr string) any {
@@ -212,7 +243,7 @@ func (x *run) buildEndpoint(segment, addr string) any {
 	}
 	key := built[string](x, ref{factProfileKey, segment, addr})
 	if f := built[*profile](x, ref{factProfile, key, ""}); f != nil {
-		out.Out, out.In, out.Unfiltered = f.out, f.in, f.unfiltered
+		out.Out, out.In, out.Unfiltered, out.DLB = f.out, f.in, f.unfiltered, f.dlb
 	}
 	return out
 }

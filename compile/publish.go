@@ -6,10 +6,16 @@ import (
 	"github.com/weft-net/weft/table"
 )
 
-// changed notes that a built fact has another value than at the last Update.
+// change is a built fact that has another value than at the last Update.
+type change struct {
+	fact   *fact
+	before any
+}
+
 func (c *Compiler) changed(f *fact, before any) {
-	if _, known := c.before[f]; !known {
-		c.before[f] = before
+	if !f.told {
+		f.told = true
+		c.changes = append(c.changes, change{f, before})
 	}
 }
 
@@ -18,22 +24,20 @@ func (c *Compiler) changed(f *fact, before any) {
 // one to the other.
 func (c *Compiler) publish() {
 	edits := map[string]*edit{}
-	for f := range c.before {
-		for _, node := range places(f) {
-			if edits[node] == nil {
-				set := *c.sets[node]
-				edits[node] = &edit{set: &set, own: map[any]bool{}}
+	for _, put := range []bool{false, true} {
+		for _, ch := range c.changes {
+			value := ch.before
+			if put {
+				value = ch.fact.value
+				ch.fact.told = false
 			}
-		}
-	}
-	for f, old := range c.before {
-		for _, node := range places(f) {
-			edits[node].apply(old, false)
-		}
-	}
-	for f := range c.before {
-		for _, node := range places(f) {
-			edits[node].apply(f.value, true)
+			for _, node := range places(ch.fact) {
+				if edits[node] == nil {
+					set := *c.sets[node]
+					edits[node] = &edit{set: &set, own: map[any]bool{}}
+				}
+				edits[node].apply(value, put)
+			}
 		}
 	}
 	for node, e := range edits {
@@ -41,7 +45,7 @@ func (c *Compiler) publish() {
 			c.sets[node] = e.set
 		}
 	}
-	clear(c.before)
+	c.changes = nil
 }
 
 // edit changes a shallow copy of a Set; own is the maps that it has copied.
@@ -74,6 +78,22 @@ func (e *edit) apply(value any, put bool) {
 		write(e, &e.set.Realms, v.ID, v, put)
 	case *table.AddrSet:
 		write(e, &e.set.AddrSets, v.ID, v, put)
+	case *table.LBService:
+		write(e, &e.set.Services, v.ID, v, put)
+	case *table.VIP:
+		write(e, &e.set.VIPs, v.Key, v, put)
+	case *table.Pool:
+		write(e, &e.set.Pools, v.ID, v, put)
+	case *monitorNet:
+		e.apply(v.segment, put)
+		e.apply(&port{Port: v.port}, put)
+		e.apply(v.endpoint, put)
+	case *timers:
+		e.own[v] = true
+		e.set.Timeouts = table.DefaultTimeouts()
+		if put {
+			e.set.Timeouts = v.Timeouts
+		}
 	case *table.Ruleset:
 		write(e, &e.set.Rulesets, v.ID, v, put)
 	}

@@ -45,6 +45,11 @@ func ground() []intent.Change {
 		intent.Put("/infra/tier-0s/t0/locale-services/d/interfaces/u", &intent.Tier0Interface{
 			Subnets: []intent.InterfaceSubnet{{IPAddresses: []string{"192.168.100.2"}, PrefixLen: 24}},
 		}),
+		intent.Put("/infra/lb-app-profiles/a", &intent.LBFastTcpProfile{}),
+		intent.Put("/infra/lb-monitor-profiles/m", &intent.LBTcpMonitorProfile{}),
+		intent.Put("/infra/lb-pools/p0", &intent.LBPool{ActiveMonitorPaths: []string{"/infra/lb-monitor-profiles/m"}}),
+		intent.Put("/infra/lb-services/l0", &intent.LBService{ConnectivityPath: "/infra/tier-1s/t0"}),
+		intent.Put("/infra/lb-services/l1", &intent.LBService{ConnectivityPath: "/infra/tier-1s/t1"}),
 	}
 	for i := range 3 {
 		path := fmt.Sprintf("/infra/tier-1s/t%d", i)
@@ -65,7 +70,7 @@ func (w world) change() intent.Change {
 }
 
 func (w world) put() intent.Change {
-	switch w.IntN(13) {
+	switch w.IntN(20) {
 	case 0:
 		return w.tier1()
 	case 1, 2:
@@ -82,14 +87,18 @@ func (w world) put() intent.Change {
 		return w.rule()
 	case 9:
 		return w.nat()
+	case 13, 14, 15, 18, 19:
+		return w.balancer()
+	case 16, 17:
+		return w.gateway()
 	}
 	return w.other()
 }
 
 func (w world) tier1() intent.Change {
-	t := &intent.Tier1{RouteAdvertisementTypes: w.some(3, "TIER1_%d")}
+	t := &intent.Tier1{DisableFirewall: w.IntN(6) == 0, RouteAdvertisementTypes: w.some(3, "TIER1_%d")}
 	for i := range t.RouteAdvertisementTypes {
-		t.RouteAdvertisementTypes[i] = w.pick("TIER1_CONNECTED", "TIER1_NAT", "TIER1_STATIC_ROUTES")
+		t.RouteAdvertisementTypes[i] = w.pick("TIER1_CONNECTED", "TIER1_NAT", "TIER1_STATIC_ROUTES", "TIER1_LB_VIP", "TIER1_LB_SNAT")
 	}
 	if w.IntN(4) > 0 {
 		t.Tier0Path = "/infra/tier-0s/t0"
@@ -248,7 +257,7 @@ func outcome(t *testing.T, sets map[string]*table.Set, problems []intent.Problem
 // that of compiling the tree from nothing, and the Sets of before are as they
 // were.
 func TestIncrementalIsFromScratch(t *testing.T) {
-	accepted, sizes := 0, 0
+	accepted, sizes, seen := 0, 0, map[string]int{}
 	for seed := range uint64(30) {
 		w := world{rand.New(rand.NewPCG(seed, 1))}
 		tree := intent.NewTree()
@@ -277,11 +286,17 @@ func TestIncrementalIsFromScratch(t *testing.T) {
 					cmp.Diff(text(t, only(t, mustSets(New().Update(tree, nil)))), text(t, only(t, sets))), cmp.Diff(wantProblems, problems))
 			}
 			sizes += len(sets["host1"].Rulesets)
+			sights(seen, sets["host1"])
 			naive{tree}.check(t, sets["host1"])
 		}
 		empty(t, c, tree)
 	}
-	t.Logf("%d changes taken, %d rulesets seen", accepted, sizes)
+	t.Logf("%d changes taken, %d rulesets seen, of the rest %v", accepted, sizes, seen)
+	for what, n := range seen {
+		if n < 20 {
+			t.Errorf("%s: seen %d times: the changes are too few to prove anything", what, n)
+		}
+	}
 	if accepted < 500 || sizes < 2000 {
 		t.Errorf("%d changes taken, %d rulesets seen: the changes are too few to prove anything", accepted, sizes)
 	}
@@ -294,7 +309,7 @@ func empty(t *testing.T, c *Compiler, tree *intent.Tree) {
 	t.Helper()
 	fresh := New()
 	fresh.Update(intent.NewTree(), nil)
-	want := len(fresh.g.facts)
+	want := fresh.g.facts.size
 	sets, problems := c.Update(intent.NewTree(), pathsOf(tree))
 	if len(problems) > 0 {
 		t.Errorf("problems of nothing: %v", problems)
@@ -303,7 +318,7 @@ func empty(t *testing.T, c *Compiler, tree *intent.Tree) {
 	if diff := table.Diff(only(t, bare), only(t, sets)); diff.Len() != 0 {
 		t.Errorf("tables of nothing: %+v", diff)
 	}
-	if got := len(c.g.facts); got != want {
+	if got := c.g.facts.size; got != want {
 		t.Errorf("facts after everything was deleted: got %d, want %d", got, want)
 	}
 }
@@ -311,7 +326,13 @@ func empty(t *testing.T, c *Compiler, tree *intent.Tree) {
 // The same tree gives the same bytes however its objects came: at once, one by
 // one, in reverse, shuffled, twice, and with everything deleted between.
 func TestOrderDoesNotMatter(t *testing.T) {
-	changes := parseFile(t, "tenants.yaml")
+	for _, file := range []string{"tenants.yaml", "balancers.yaml", "balancer-problems.yaml"} {
+		t.Run(file, func(t *testing.T) { orderDoesNotMatter(t, file) })
+	}
+}
+
+func orderDoesNotMatter(t *testing.T, file string) {
+	changes := parseFile(t, file)
 	tree := intent.NewTree()
 	apply(t, tree, changes)
 	want := outcomeOf(t, New(), tree, nil)
@@ -328,7 +349,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	}
 	for name, order := range orders {
 		t.Run(name, func(t *testing.T) {
-			list := parseFile(t, "tenants.yaml")
+			list := parseFile(t, file)
 			order(list)
 			c, tree := New(), intent.NewTree()
 			if got := trickle(t, c, tree, list); got != want {

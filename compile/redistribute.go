@@ -26,7 +26,7 @@ var wider = map[string]string{
 // its BGP neighbours, by the redistribution rules of its locale services;
 // sorted, each once. Cost O(routes of the Tier-0).
 func (c *Compiler) Redistributed(tier0 string) []netip.Prefix {
-	rel := c.g.facts[ref{relTold, tier0, ""}]
+	rel := c.g.facts.get(ref{relTold, tier0, ""})
 	if rel == nil {
 		return nil
 	}
@@ -35,8 +35,8 @@ func (c *Compiler) Redistributed(tier0 string) []netip.Prefix {
 		return kind != "" && slices.ContainsFunc(services, func(l *intent.LocaleServices) bool { return l.Redistributes(kind) })
 	}
 	var out []netip.Prefix
-	for m := range rel.members {
-		if t := m.(told); tells(t.origin) || tells(wider[t.origin]) {
+	for _, e := range rel.members.list {
+		if t := e.member.(told); tells(t.origin) || tells(wider[t.origin]) {
 			out = append(out, t.prefix)
 		}
 	}

@@ -31,6 +31,7 @@ type candidate struct {
 // above what another router tells.
 var rank = map[table.RouteKind]int{
 	table.RouteLocal:     0,
+	table.RouteVIP:       0,
 	table.RouteConnected: 1,
 	table.RouteUplink:    2,
 	table.RouteVia:       2,
@@ -148,6 +149,9 @@ func (x *run) hops(router string, all []candidate) []table.NextHopID {
 // rival warns of a route that lost against another object's of the same kind.
 func (x *run) rival(best, c candidate) {
 	switch {
+	case best.kind == table.RouteVIP && c.kind == table.RouteDown:
+		x.warn(c.to, "route_advertisement_types", intent.Overlap,
+			c.prefix.String()+": is a virtual server's address here, by "+best.source+", which is used (advertise a prefix from one router)")
 	case best.kind == table.RouteDown && c.kind == table.RouteDown && best.to != c.to:
 		x.warn(c.to, "route_advertisement_types", intent.Overlap,
 			c.prefix.String()+": is advertised by "+best.to+" too, which is used (advertise a prefix from one Tier-1)")

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -12,12 +13,17 @@ import (
 	"github.com/weft-net/weft/table"
 )
 
+// sides is a rule in both directions; nil where it does not look.
+type sides struct {
+	order   order
+	out, in *side
+}
+
 // side is a rule in one direction: what it looks at on the far side is in rule,
 // the rest says for which endpoints it works.
 type side struct {
 	rule    *table.Rule
 	digest  [sha256.Size]byte // of rule
-	order   order
 	section section
 	scope   []string // atoms of Applied To; nil: every port
 	any     bool     // every own address
@@ -35,12 +41,23 @@ type order struct {
 	rule      string
 }
 
-func compareOrder(a, b order) int {
-	return cmp.Or(
-		cmp.Compare(a.category, b.category), compareBool(a.isDefault, b.isDefault),
-		cmp.Compare(a.policySeq, b.policySeq), strings.Compare(a.policy, b.policy),
-		cmp.Compare(a.ruleSeq, b.ruleSeq), strings.Compare(a.rule, b.rule),
-	)
+// compareSides orders by the rules' places. The words differ rarely, so they
+// come last of what has to be compared.
+func compareSides(s, t *sides) int {
+	a, b := &s.order, &t.order
+	switch {
+	case a.category != b.category:
+		return cmp.Compare(a.category, b.category)
+	case a.isDefault != b.isDefault:
+		return compareBool(a.isDefault, b.isDefault)
+	case a.policySeq != b.policySeq:
+		return cmp.Compare(a.policySeq, b.policySeq)
+	case a.policy != b.policy:
+		return strings.Compare(a.policy, b.policy)
+	case a.ruleSeq != b.ruleSeq:
+		return cmp.Compare(a.ruleSeq, b.ruleSeq)
+	}
+	return strings.Compare(a.rule, b.rule)
 }
 
 // section is which of the rulesets of an endpoint a rule goes into.
@@ -50,7 +67,6 @@ const (
 	sectionEthernet    section = iota
 	sectionEnvironment         // and what comes before it
 	sectionApplication         // and what comes after it
-	sections
 )
 
 // orderOf returns the place of a rule. Policies without a category come after
@@ -78,53 +94,73 @@ func orderOf(p *intent.SecurityPolicy, r *intent.Rule) (order, section) {
 	return o, s
 }
 
-func (x *run) buildSide(path, dir string) any {
+// buildSides puts a rule where the endpoints that it may work on find it. The
+// value is the one of before if that is equal.
+func (x *run) buildSides(path string) any {
 	r, ok := object[*intent.Rule](x, path)
-	if !ok || r.Disabled || !r.IPv4() || dir == dirOut && !r.Out() || dir == dirIn && !r.In() {
+	if !ok || r.Disabled || !r.IPv4() {
 		return nil
 	}
 	p, ok := object[*intent.SecurityPolicy](x, r.PolicyPath())
 	if !ok {
 		return nil
 	}
-	s := &side{rule: x.ruleOf(p, r)}
-	s.order, s.section = orderOf(p, r)
-	own, remote, not := r.Sources(), r.Destinations(), r.DestinationsExcluded
-	s.not = r.SourcesExcluded
-	if dir == dirIn {
-		own, remote, not, s.not = remote, own, r.SourcesExcluded, r.DestinationsExcluded
+	out, section := &sides{}, section(0)
+	out.order, section = orderOf(p, r)
+	rule, scope := x.ruleOf(r, p.Path, p.Category, p.IsTCPStrict()), intent.AppliedTo(p, r)
+	from, to := far{r.Sources(), r.SourcesExcluded}, far{r.Destinations(), r.DestinationsExcluded}
+	if r.Out() {
+		out.out = x.side(*rule, section, scope, from, to)
 	}
-	s.rule.AnyRemote, s.rule.NotRemote = remote.Any, not
-	s.rule.Remote = x.remote(remote)
-	s.digest = digestOf(s.rule)
-	s.scope = intent.AppliedTo(p, r)
-	s.any = own.Any
-	x.own(s, own)
-	x.find(s, ref{factSide, path, dir})
-	return s
+	if r.In() {
+		out.in = x.side(*rule, section, scope, to, from)
+	}
+	if before, ok := x.f.value.(*sides); ok && reflect.DeepEqual(before, out) {
+		out = before
+	}
+	x.find(out)
+	return out
+}
+
+// far is the peers of one end of a rule; not: all but them.
+type far struct {
+	intent.Peers
+	not bool
+}
+
+// side returns a rule as one end sees it.
+func (x *run) side(rule table.Rule, in section, scope []string, own, remote far) *side {
+	rule.AnyRemote, rule.NotRemote = remote.Any, remote.not
+	rule.Remote = x.remote(remote.Peers)
+	return &side{
+		rule:    &rule,
+		digest:  digestOf(&rule),
+		section: in,
+		scope:   scope,
+		any:     own.Any,
+		not:     own.not,
+		own:     x.own(own.Peers),
+	}
 }
 
 // ruleOf returns what both directions of a rule have.
-func (x *run) ruleOf(p *intent.SecurityPolicy, r *intent.Rule) *table.Rule {
-	want := noID
-	if r.RuleID != 0 {
-		want = r.RuleID
-	}
+func (x *run) ruleOf(r *intent.Rule, policy, category string, strict bool) *table.Rule {
 	out := &table.Rule{
-		ID:       x.idOf(poolRule, r.Path, want),
+		ID:       x.idOf(poolRule, r.Path, r.RuleID),
 		Path:     r.Path,
 		Name:     r.Name(),
-		Policy:   p.Path,
-		Category: p.Category,
+		Policy:   policy,
+		Category: category,
 		Services: x.ruleServices(r),
-		Strict:   p.IsTCPStrict(),
+		ViaVIP:   r.ViaVirtualServer,
+		Strict:   strict,
 		Logged:   r.Logged,
 		Tag:      r.Tag,
 	}
 	switch r.Action {
 	case "ALLOW":
 		out.Action = table.Allow
-		if p.Category == "Ethernet" {
+		if category == "Ethernet" {
 			out.Action = table.Continue
 		}
 	case "DROP":
@@ -141,12 +177,11 @@ func (x *run) ruleOf(p *intent.SecurityPolicy, r *intent.Rule) *table.Rule {
 func (x *run) remote(p intent.Peers) []table.AddrSetID {
 	var out []table.AddrSetID
 	for _, g := range p.Groups {
-		x.emit(ref{relUse, g, ""}, x.f.name)
-		out = append(out, x.addrSetID(g))
+		out = append(out, built[table.AddrSetID](x, ref{factSet, g, ""}))
 	}
 	if len(p.Prefixes) > 0 {
 		list := literal(p.Prefixes)
-		x.emit(ref{relLiteral, list, ""}, x.f.name)
+		x.emit(ref{relLiteral, list, ""}, present)
 		out = append(out, x.addrSetID(list))
 	}
 	slices.Sort(out)
@@ -169,37 +204,41 @@ func literal(prefixes []netip.Prefix) string {
 // listedAtom is the atom of addresses that a group lists.
 func listedAtom(group string) string { return "listed in " + group }
 
-// own sets the atoms of a side's own addresses.
-func (x *run) own(s *side, p intent.Peers) {
+// own returns the atoms of own addresses, sorted.
+func (x *run) own(p intent.Peers) []string {
+	var out []string
 	for _, g := range p.Groups {
-		x.emit(ref{relOwn, g, ""}, x.f.name)
-		s.own = append(s.own, g, listedAtom(g))
+		out = append(out, g)
+		if listed := built[string](x, ref{factOwn, g, ""}); listed != "" {
+			out = append(out, listed)
+		}
 	}
 	for _, prefix := range p.Prefixes {
 		x.emit(ref{relPrefix, prefix.String(), ""}, prefix.String())
 		x.emit(ref{relLength, "", ""}, prefix.Bits())
-		s.own = append(s.own, prefix.String())
+		out = append(out, prefix.String())
 	}
-	slices.Sort(s.own)
-	s.own = slices.Compact(s.own)
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
-// find puts a side where the endpoints that it may work on find it.
-func (x *run) find(s *side, self ref) {
-	for _, atoms := range [][]string{s.scope, s.own} {
-		for _, a := range atoms {
-			x.emit(ref{relMention, a, ""}, x.f.name)
+// find puts a rule where the endpoints that it may work on find it.
+func (x *run) find(s *sides) {
+	var atoms []string
+	for _, one := range []*side{s.out, s.in} {
+		switch {
+		case one == nil:
+		case one.scope != nil:
+			atoms = append(atoms, one.scope...)
+		case one.any || one.not:
+			atoms = append(atoms, atomAny)
+		default:
+			atoms = append(atoms, one.own...)
 		}
 	}
-	by := []string{atomAny}
-	switch {
-	case s.scope != nil:
-		by = s.scope
-	case !s.any && !s.not:
-		by = s.own
-	}
-	for _, a := range by {
-		x.emit(ref{relCandidate, a, self.arg}, self)
+	slices.Sort(atoms)
+	for _, a := range slices.Compact(atoms) {
+		x.emit(ref{relCandidate, a, ""}, s)
 	}
 }
 
@@ -211,7 +250,7 @@ func (s *side) worksOn(atoms map[string]bool) bool {
 
 // digestOf returns a hash of all that a rule says.
 func digestOf(r *table.Rule) [sha256.Size]byte {
-	var b []byte
+	b := make([]byte, 0, 512)
 	text := func(s string) { b = append(binary.AppendUvarint(b, uint64(len(s))), s...) }
 	flag := func(v bool) {
 		if v {
@@ -236,6 +275,16 @@ func digestOf(r *table.Rule) [sha256.Size]byte {
 		b = append(b, s.Proto)
 		b = binary.BigEndian.AppendUint16(b, s.First)
 		b = binary.BigEndian.AppendUint16(b, s.Last)
+	}
+	sum := sha256.Sum256(b)
+	if r.Dst == nil && !r.NotDst && !r.ViaVIP {
+		return sum
+	}
+	b = append(b[:0], sum[:]...) // what most rules do not have
+	flag(r.NotDst)
+	flag(r.ViaVIP)
+	for _, id := range r.Dst {
+		b = binary.AppendUvarint(b, uint64(id))
 	}
 	return sha256.Sum256(b)
 }

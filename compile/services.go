@@ -26,11 +26,13 @@ func (x *run) services(path string) []table.Service {
 	return built[[]table.Service](x, ref{factService, path, ""})
 }
 
-// ruleServices returns what a rule matches; empty: any.
+// ruleServices returns what a rule matches; empty: any. Rules of one service
+// share its list.
 func (x *run) ruleServices(r *intent.Rule) []table.Service {
+	var lists [][]table.Service
 	for _, path := range r.Services {
 		if path != "ANY" {
-			x.value(ref{factService, path, ""})
+			lists = append(lists, x.services(path))
 		}
 	}
 	for _, e := range r.ServiceEntries {
@@ -38,7 +40,13 @@ func (x *run) ruleServices(r *intent.Rule) []table.Service {
 			x.value(ref{factService, n.NestedServicePath, ""})
 		}
 	}
-	return tableServices(x.c.tree.RuleServices(r))
+	switch {
+	case len(r.ServiceEntries) > 0:
+		return tableServices(x.c.tree.RuleServices(r))
+	case len(lists) == 1:
+		return lists[0]
+	}
+	return orderedServices(slices.Concat(lists...))
 }
 
 func tableServices(matches []intent.ServiceMatch) []table.Service {
@@ -46,6 +54,11 @@ func tableServices(matches []intent.ServiceMatch) []table.Service {
 	for _, m := range matches {
 		out = append(out, table.Service(m))
 	}
+	return orderedServices(out)
+}
+
+// orderedServices sorts a list, each once.
+func orderedServices(out []table.Service) []table.Service {
 	slices.SortFunc(out, func(a, b table.Service) int {
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
 	})

@@ -95,6 +95,12 @@ func (x *run) buildVRF(path string) any {
 		return nil
 	}
 	v.ID = x.vrfID(path)
+	if r := built[*table.Realm](x, ref{factRealm, path, ""}); r != nil {
+		v.Realm = r.ID
+	}
+	if v.Kind == table.Tier1 {
+		v.In, v.Out = x.gates(path)
+	}
 	return v
 }
 
@@ -135,11 +141,7 @@ func (x *run) buildSegment(path string) any {
 }
 
 func (x *run) vni(s *intent.Segment) uint32 {
-	want := noID
-	if s.VNI() != 0 {
-		want = int64(s.VNI())
-	}
-	return x.idOf(poolVNI, s.Path, want)
+	return x.idOf(poolVNI, s.Path, int64(s.VNI()))
 }
 
 func (x *run) buildPort(path string) any {
@@ -185,14 +187,17 @@ func (x *run) buildUplink(path string) any {
 		return nil
 	}
 	x.emit(ref{relUplink, i.RouterPath(), ""}, path)
-	return &table.Uplink{
+	out := &table.Uplink{
 		ID:         x.portID(path),
 		Path:       path,
 		Name:       i.Name(),
 		VRF:        x.vrfID(i.RouterPath()),
 		Address:    addrs[0],
 		Attachment: path,
+		MTU:        uint16(i.MTU),
 	}
+	out.In, out.Out = x.gates(path)
+	return out
 }
 
 // isExternal reports whether the interface leads out; NSX's default type.

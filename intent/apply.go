@@ -192,17 +192,37 @@ func (b *batch) dependents(o, old Object, dirty map[string]bool) {
 	case *Tier0Interface:
 		b.routes(v.RouterPath(), dirty)
 	case *LocaleServices:
-		for section := range t.children[v.GatewayPath()] {
-			if _, ok := t.objects[section].(*PolicyNat); ok {
-				add(t.children[section])
-			}
-		}
+		b.needEdge(v.GatewayPath(), dirty)
 	case *SecurityPolicy:
 		if before, ok := old.(*SecurityPolicy); !ok || before.Category != policyAt(t, v.Path).Category {
 			add(t.children[v.Path])
 		}
+	case *GatewayPolicy:
+		add(t.children[v.Path])
+	case *LBPool, *LBFastTcpProfile, *LBFastUdpProfile, *LBHttpProfile, *LBSourceIpPersistenceProfile, *LBCookiePersistenceProfile,
+		*LBTcpMonitorProfile, *LBUdpMonitorProfile, *LBIcmpMonitorProfile, *LBHttpMonitorProfile, *LBHttpsMonitorProfile, *LBPassiveMonitorProfile:
+		if t.objects[v.Meta().Path] != nil { // else referenced says it
+			add(t.referrers[v.Meta().Path])
+		}
 	case ServiceEntry:
 		b.users(v.Meta().ParentPath, dirty)
+	}
+}
+
+// needEdge adds what must have an edge cluster on its gateway.
+func (b *batch) needEdge(gateway string, dirty map[string]bool) {
+	for section := range b.t.children[gateway] {
+		if _, ok := b.t.objects[section].(*PolicyNat); ok {
+			for p := range b.t.children[section] {
+				dirty[p] = true
+			}
+		}
+	}
+	for p := range b.t.referrers[gateway] {
+		switch b.t.objects[p].(type) {
+		case *LBService, *GatewayPolicy, *Rule:
+			dirty[p] = true
+		}
 	}
 }
 

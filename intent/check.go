@@ -110,6 +110,12 @@ func (c *checker) check() {
 		c.rule(v)
 	case *PolicyExcludeList:
 		c.needPaths("members", v.Members)
+	case *GatewayPolicy:
+		c.gatewayPolicy(v)
+	case *PolicyFirewallSessionTimerProfile:
+		c.timers(v)
+	default:
+		c.loadBalancer(c.o)
 	}
 }
 

@@ -187,9 +187,10 @@ func (c *checker) scope(list []string) {
 }
 
 func (c *checker) rule(r *Rule) {
-	c.needWord("action", r.Action, "ALLOW", "DROP", "REJECT", "JUMP_TO_APPLICATION")
-	if p, ok := Find[*SecurityPolicy](c.t, r.ParentPath); ok && r.Action == "JUMP_TO_APPLICATION" && p.Category != "Environment" {
-		c.value("action", Conflict, r.Action, "is in category "+shown(p.Category)+" (only in Environment)")
+	if r.IsGatewayRule() {
+		c.gatewayRule(r)
+	} else {
+		c.distributedRule(r)
 	}
 	c.word("direction", r.Direction, "IN", "OUT", "IN_OUT")
 	c.word("ip_protocol", r.IPProtocol, "IPV4", "IPV6", "IPV4_IPV6")
@@ -198,7 +199,6 @@ func (c *checker) rule(r *Rule) {
 	c.length("tag", r.Tag, 32)
 	c.peers("source_groups", r.SourceGroups, r.SourcesExcluded)
 	c.peers("destination_groups", r.DestinationGroups, r.DestinationsExcluded)
-	c.scope(r.Scope)
 	c.services(r)
 	for i, s := range r.Profiles {
 		if s != "ANY" {
@@ -209,6 +209,18 @@ func (c *checker) rule(r *Rule) {
 		len(r.ServiceEntries) == 0 && r.Direction != "IN" && r.Direction != "OUT" && r.IPv4() && r.IPv6() && !r.Disabled
 	if r.Path == DefaultRulePath && !everything {
 		c.add("", Protected, "is the last rule and matches everything (only action, logged, tag and names can change)")
+	}
+}
+
+// distributedRule checks what only rules of the distributed firewall have.
+func (c *checker) distributedRule(r *Rule) {
+	c.needWord("action", r.Action, "ALLOW", "DROP", "REJECT", "JUMP_TO_APPLICATION")
+	if p, ok := Find[*SecurityPolicy](c.t, r.ParentPath); ok && r.Action == "JUMP_TO_APPLICATION" && p.Category != "Environment" {
+		c.value("action", Conflict, r.Action, "is in category "+shown(p.Category)+" (only in Environment)")
+	}
+	c.scope(r.Scope)
+	if r.ViaVirtualServer && (r.Direction != "IN" || !isAny(r.SourceGroups)) {
+		c.value("via_virtual_server", Conflict, "true", "is given for a rule that is not of direction IN and any source")
 	}
 }
 

@@ -46,6 +46,11 @@ func (c *checker) tier1(t *Tier1) {
 	c.word("type", t.Type, "ROUTED", "ISOLATED", "NATTED")
 	c.word("ha_mode", t.HAMode, "ACTIVE_ACTIVE", "ACTIVE_STANDBY")
 	c.words("route_advertisement_types", t.RouteAdvertisementTypes, advertisementTypes...)
+	for i, kind := range t.RouteAdvertisementTypes {
+		if t.Type == "NATTED" && (kind == "TIER1_CONNECTED" || kind == "TIER1_STATIC_ROUTES") {
+			c.value(indexed("route_advertisement_types", i), Conflict, kind, "is given, and the type is NATTED (what no NAT rule translates would leave as it is)")
+		}
+	}
 	for i, r := range t.RouteAdvertisementRules {
 		field := indexed("route_advertisement_rules", i)
 		c.word(field+".action", r.Action, "PERMIT", "DENY")
@@ -80,6 +85,9 @@ func (c *checker) tier0Interface(i *Tier0Interface) {
 		if i.Type == "SERVICE" || i.Type == "LOOPBACK" {
 			c.value("type", Unsupported, i.Type, "is not supported yet (EXTERNAL)")
 		}
+	}
+	if i.MTU != 0 {
+		c.number("mtu", int64(i.MTU), 68, 65535) // RFC 791 §3.2
 	}
 	if len(i.Subnets) == 0 {
 		c.add("subnets", Required, "is missing (want an address such as 192.168.100.2/24)")

@@ -236,8 +236,8 @@ func (p *parser) object(body map[string]any, name string, in place, field string
 		resource = t
 	}
 	k := kindOf(resource)
-	if resource != name && (k == nil || k.childName() != name) || k == nil && name == "ServiceEntry" {
-		p.problem(in.path, field+".resource_type", BadValue, Error, shown(resource)+": does not fit Child"+name+exampleEntry(name))
+	if resource != name && (k == nil || k.childName() != name) || k == nil && kindOfChild(name) != nil {
+		p.problem(in.path, field+".resource_type", BadValue, Error, shown(resource)+": does not fit Child"+name+example(name))
 		return
 	}
 	if !p.fits(name, in, field) {
@@ -350,9 +350,10 @@ func isTypeName(name string) bool {
 	})
 }
 
-func exampleEntry(name string) string {
-	if name == "ServiceEntry" {
-		return " (such as L4PortSetServiceEntry)"
+// example returns a type of a wrapper that stands for several.
+func example(name string) string {
+	if k := kindOfChild(name); k != nil && k.wrapper != "" {
+		return " (such as " + k.resource + ")"
 	}
 	return ""
 }

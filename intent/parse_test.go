@@ -154,7 +154,7 @@ func TestParseTenant(t *testing.T) {
 }
 
 func TestEncodeRoundTrip(t *testing.T) {
-	before := tree(t, red)
+	before := tree(t, red, balanced)
 	data, err := Encode(before.All()...)
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func TestUnknownSurvives(t *testing.T) {
 	 {"resource_type":"ChildResourceReference","id":"default","target_type":"Domain","children":[
 	  {"resource_type":"ChildGroup","Group":{"id":"g","resource_type":"Group","expression":[
 	   {"resource_type":"IPAddressExpression","ip_addresses":["10.0.0.1"],"note":"n"}]}},
-	  {"resource_type":"ChildGatewayPolicy","GatewayPolicy":{"id":"gp","resource_type":"GatewayPolicy","children":[
+	  {"resource_type":"ChildForwardingPolicy","ForwardingPolicy":{"id":"gp","resource_type":"ForwardingPolicy","children":[
 	   {"resource_type":"ChildRule","Rule":{"id":"r","resource_type":"Rule","action":"DROP"}}]}}]}]}`
 	changes, problems := Parse("", []byte(body))
 	var objects []Object
@@ -295,6 +295,7 @@ children:
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(red))
+	f.Add([]byte(balanced))
 	f.Add([]byte(`{"resource_type":"Infra","children":[{"resource_type":"ChildFoo","Foo":{"id":"x","a":[1,{}]}}]}`))
 	f.Add([]byte("resource_type: Infra\n---\nchildren: {"))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -59,7 +59,28 @@ func binding(ip, mac string) string {
 	return fmt.Sprintf("address_bindings: [{ip_address: %q, mac_address: %q}]", ip, mac)
 }
 
+// lb is a load balancer in the red tenant: a pool, an app profile, the
+// service and what a row adds.
+func lb(c ...string) string {
+	return infra(append([]string{
+		child("LBAppProfile", "resource_type: LBFastTcpProfile, id: tcp"), child("LBPool", "id: p"), child("LBService", "id: s, connectivity_path: /infra/tier-1s/red"),
+	}, c...)...)
+}
+func server(fields string) string {
+	return lb(child("LBVirtualServer", "id: v, lb_service_path: /infra/lb-services/s, "+fields))
+}
+func pool(fields string) string    { return infra(child("LBPool", "id: p, "+fields)) }
+func monitor(fields string) string { return infra(child("LBMonitorProfile", "id: m, "+fields)) }
+func gateway(policy, rule string) string {
+	return domain(child("GatewayPolicy", "id: g, "+policy+"rules: [{id: r, "+rule+"}]"))
+}
+
 const (
+	lbOK  = "ip_address: 172.16.1.1, ports: ['80'], application_profile_path: /infra/lb-app-profiles/tcp"
+	lbVS  = "/infra/lb-virtual-servers/v"
+	lbP   = "/infra/lb-pools/p"
+	lbM   = "/infra/lb-monitor-profiles/m"
+	gateP = "/infra/domains/default/gateway-policies/g"
 	mac   = "02:00:00:00:00:99"
 	cond  = "{resource_type: Condition, member_type: SegmentPort, key: Tag, operator: EQUALS, value: a|b}"
 	andOp = "{resource_type: ConjunctionOperator, conjunction_operator: AND}"
@@ -90,7 +111,7 @@ func TestProblems(t *testing.T) {
 		{"typo", segment("id: a, subnet: []"), []string{"unknown_field f: /infra/segments/a: subnet: is not a known field (did you mean subnets)"}},
 		{"typo nested", segment("id: a, subnets: [{gateway_adress: 10.5.0.1/24, gateway_address: 10.5.0.1/24}]"), []string{"unknown_field f: /infra/segments/a: subnets[0].gateway_adress: is not a known field (did you mean gateway_address)"}},
 		{"typo type", infra(child("Segmnt", "id: a")), []string{"unknown_type f: /infra/segmnts/a: resource_type: Segmnt: is not a known type (did you mean Segment)"}},
-		{"unknown type", infra(child("LBPool", "id: a")), []string{"unknown_type f: /infra/lb-pools/a: resource_type: LBPool: has no effect yet, it is only kept"}},
+		{"unknown type", infra(child("IpAddressPool", "id: a")), []string{"unknown_type f: /infra/ip-pools/a: resource_type: IpAddressPool: has no effect yet, it is only kept"}},
 		{"id empty", segment("display_name: a"), []string{"bad_id f: children[0].Segment.id: is empty (want 1 to 255 characters)"}},
 		{"id slash", segment("id: a/b"), []string{"bad_id f: children[0].Segment.id: a/b: contains a slash or a control character"}},
 		{"id long", segment("id: " + strings.Repeat("a", 256)), []string{"bad_id f: children[0].Segment.id: aaaaaaaaaaaaaaaa…: has 256 bytes (at most 255)"}},
@@ -116,6 +137,8 @@ func TestProblems(t *testing.T) {
 			"bad_value /infra/tier-1s/a: route_advertisement_types[0]: ALL: is not allowed (TIER1_STATIC_ROUTES, TIER1_CONNECTED, TIER1_NAT, TIER1_LB_VIP, TIER1_LB_SNAT, TIER1_DNS_FORWARDER_IP, TIER1_IPSEC_LOCAL_ENDPOINT)",
 			"bad_value /infra/tier-1s/a: route_advertisement_rules[0].action: NAY: is not allowed (PERMIT, DENY)",
 			"bad_address /infra/tier-1s/a: route_advertisement_rules[0].subnets[0]: x: is no address and no CIDR (such as 10.1.0.5 or 10.1.0.0/24)"}},
+		{"natted", tier1("id: a, type: NATTED, route_advertisement_types: [TIER1_NAT, TIER1_CONNECTED]"), []string{
+			"conflict /infra/tier-1s/a: route_advertisement_types[1]: TIER1_CONNECTED: is given, and the type is NATTED (what no NAT rule translates would leave as it is)"}},
 		{"interface", infra(in("Tier0", "provider", in("LocaleServices", "default", child("Tier0Interface", "id: u, type: LOOPBACK, subnets: [{ip_addresses: [10.0.0.0], prefix_len: 24}]")))), []string{
 			"unsupported /infra/tier-0s/provider/locale-services/default/interfaces/u: type: LOOPBACK: is not supported yet (EXTERNAL)",
 			"not_a_host /infra/tier-0s/provider/locale-services/default/interfaces/u: subnets[0].ip_addresses[0]: 10.0.0.0/24: is a network address (want a host address such as 10.0.0.1/24)"}},
@@ -212,6 +235,96 @@ func TestProblems(t *testing.T) {
 		{"route loses uplink", infra(in("Tier0", "provider", in("LocaleServices", "default", "- {resource_type: ChildTier0Interface, marked_for_delete: true, Tier0Interface: {id: uplink1}}"))), []string{"outside_subnet /infra/tier-0s/provider/static-routes/default: next_hops[0].ip_address: 192.168.100.1: is not on a connected subnet of /infra/tier-0s/provider (it has none)"}},
 		{"node", infra(child("Node", "id: n2")), []string{"required /infra/nodes/n2: port_path: is missing (want the path of a segment port)"}},
 		{"node twice", infra(child("Node", "id: n2, port_path: /infra/segments/web/ports/node1")), []string{"duplicate /infra/nodes/n2: port_path: /infra/segments/web/ports/node1: is already used by /infra/nodes/node1"}},
+
+		{"lb service", lb(child("LBService", "id: t, connectivity_path: /infra/domains/default/groups/web, size: TINY")), []string{
+			"bad_value /infra/lb-services/t: size: TINY: is not allowed (SMALL, MEDIUM, LARGE, XLARGE, DLB)",
+			"conflict /infra/lb-services/t: connectivity_path: /infra/domains/default/groups/web: is a group, and the size is not DLB (want a Tier-0 or Tier-1)"}},
+		{"lb service twice", lb(child("LBService", "id: t, connectivity_path: /infra/tier-1s/red")), []string{"duplicate /infra/lb-services/t: connectivity_path: /infra/tier-1s/red: is already used by /infra/lb-services/s"}},
+		{"lb service DLB", lb(child("LBService", "id: t, connectivity_path: /infra/tier-1s/red, size: DLB")), []string{"conflict /infra/lb-services/t: connectivity_path: /infra/tier-1s/red: is no group, and the size is DLB (want a Group)"}},
+		{"lb service nowhere", lb(child("LBService", "id: t, connectivity_path: /infra/segments/web")), []string{"wrong_type /infra/lb-services/t: connectivity_path: /infra/segments/web: is a Segment (want Tier0 or Tier1 or Group)"}},
+		{"lb service no edge", infra(child("Tier1", "id: a"), child("LBService", "id: t, connectivity_path: /infra/tier-1s/a")), []string{"no_edge /infra/lb-services/t: connectivity_path: /infra/tier-1s/a: has no edge cluster (want a locale service with edge_cluster_path)"}},
+		{"server empty", server("pool_path: p"), []string{
+			`bad_address /infra/lb-virtual-servers/v: ip_address: "": is not an address (such as 10.1.0.5)`,
+			"required " + lbVS + ": ports: is missing (want ports or port ranges such as 80 or 8000-8080)",
+			"bad_value " + lbVS + ": pool_path: p: is not a policy path (such as /infra/tier-1s/red)",
+			"required " + lbVS + ": application_profile_path: is missing (want the path of an LBFastTcpProfile or LBFastUdpProfile)"}},
+		{"server address", server("ip_address: 224.0.0.1, ports: ['0', 90-80], application_profile_path: /infra/lb-app-profiles/tcp"), []string{
+			"not_a_host " + lbVS + ": ip_address: 224.0.0.1: is not a unicast address",
+			"bad_port " + lbVS + ": ports[0]: 0: is not a port that a packet can have (1 to 65535)",
+			"bad_port " + lbVS + ": ports[1]: 90-80: is not a port or a port range (0 to 65535, such as 80 or 8000-8080)"}},
+		{"server pool gone", server(lbOK + ", pool_path: /infra/lb-pools/no"), []string{"dangling " + lbVS + ": pool_path: /infra/lb-pools/no: does not exist"}},
+		{"server member ports", server(lbOK + ", default_pool_member_ports: ['80', '81']"), []string{"unsupported " + lbVS + ": default_pool_member_ports: 80,81: is not supported yet (one port, or the same as ports)"}},
+		{"server member port", server(lbOK + ", default_pool_member_ports: ['0']"), []string{"bad_port " + lbVS + ": default_pool_member_ports[0]: 0: is not a port that a packet can have (1 to 65535)"}},
+		{"server access", server(lbOK + ", max_concurrent_connections: -1, access_list_control: {action: DENY}"), []string{
+			"bad_value " + lbVS + ": max_concurrent_connections: -1: is out of range (0 to 4294967295)",
+			"bad_value " + lbVS + ": access_list_control.action: DENY: is not allowed (ALLOW, DROP)",
+			"required " + lbVS + ": access_list_control.group_path: is missing (want the path of a group)"}},
+		{"server layer 7", lb(child("LBAppProfile", "resource_type: LBHttpProfile, id: http"), child("LBPersistenceProfile", "resource_type: LBCookiePersistenceProfile, id: cookie"),
+			child("LBVirtualServer", "id: v, ip_address: 172.16.1.1, ports: ['80'], application_profile_path: /infra/lb-app-profiles/http, lb_persistence_profile_path: /infra/lb-persistence-profiles/cookie, rules: [{phase: HTTP_FORWARDING}], client_ssl_profile_binding: {default_certificate_path: x}, server_ssl_profile_binding: {}")), []string{
+			"unsupported " + lbVS + ": application_profile_path: /infra/lb-app-profiles/http: is of layer 7, only layer 4 is carried (LBFastTcpProfile, LBFastUdpProfile)",
+			"unsupported " + lbVS + ": lb_persistence_profile_path: /infra/lb-persistence-profiles/cookie: is of layer 7, only layer 4 is carried (LBSourceIpPersistenceProfile)",
+			"unsupported " + lbVS + ": rules: 1 rules: are of layer 7, only layer 4 is carried (want none)",
+			"unsupported " + lbVS + ": client_ssl_profile_binding: is of layer 7, only layer 4 is carried (want it empty)",
+			"unsupported " + lbVS + ": server_ssl_profile_binding: is of layer 7, only layer 4 is carried (want it empty)"}},
+		{"server profile type", infra(child("LBAppProfile", "id: tcp")), []string{"bad_value f: children[0].LBAppProfile.resource_type: LBAppProfile: does not fit ChildLBAppProfile (such as LBFastTcpProfile)"}},
+		{"server family", lb(child("LBPool", "id: q, members: [{ip_address: '2001:db8::1'}]"), child("LBVirtualServer", "id: v, pool_path: /infra/lb-pools/q, "+lbOK)), []string{"conflict " + lbVS + ": pool_path: /infra/lb-pools/q: has members[0] 2001:db8::1, which is not of the family of 172.16.1.1"}},
+		{"pool", pool("algorithm: RANDOM, min_active_members: -1, members: [{ip_address: 10.1.0.256, port: http, weight: 257, admin_state: UP}, {ip_address: 10.1.0.5, port: 80-81}, {ip_address: 0.0.0.0}]"), []string{
+			"bad_value " + lbP + ": algorithm: RANDOM: is not allowed (ROUND_ROBIN, WEIGHTED_ROUND_ROBIN, LEAST_CONNECTION, WEIGHTED_LEAST_CONNECTION, IP_HASH)",
+			"bad_value " + lbP + ": min_active_members: -1: is out of range (0 to 2048)",
+			"bad_address " + lbP + ": members[0].ip_address: 10.1.0.256: is not an address (such as 10.1.0.5)",
+			"bad_port " + lbP + ": members[0].port: http: is not a port or a port range (0 to 65535, such as 80 or 8000-8080)",
+			"bad_value " + lbP + ": members[0].weight: 257: is out of range (0 to 256)",
+			"bad_value " + lbP + ": members[0].admin_state: UP: is not allowed (ENABLED, DISABLED, GRACEFUL_DISABLED)",
+			"bad_port " + lbP + ": members[1].port: 80-81: is not one port that a packet can have (1 to 65535)",
+			"not_a_host " + lbP + ": members[2].ip_address: 0.0.0.0: is not a unicast address"}},
+		{"pool twice", pool("members: [{ip_address: 10.1.0.5, port: '80'}, {ip_address: 10.1.0.5, port: '81'}, {ip_address: 10.1.0.5, port: '80'}]"), []string{"duplicate " + lbP + ": members[2].ip_address: 10.1.0.5: is given twice with the same port"}},
+		{"pool long", pool("members: [" + strings.Repeat("{},", 2049) + "]"), []string{"too_long " + lbP + ": members: has 2049 members (at most 2048)"}},
+		{"pool group", pool("member_group: {group_path: /infra/domains/default/groups/no, port: 65536, ip_revision_filter: V4, customized_members: [{ip_address: x, weight: -1}]}, members: [{ip_address: 10.1.0.5}]"), []string{
+			"dangling " + lbP + ": member_group.group_path: /infra/domains/default/groups/no: does not exist",
+			"conflict " + lbP + ": member_group: is given beside members (want one of them)",
+			"bad_value " + lbP + ": member_group.port: 65536: is out of range (0 to 65535)",
+			"bad_value " + lbP + ": member_group.ip_revision_filter: V4: is not allowed (IPV4, IPV6, IPV4_IPV6)",
+			"bad_address " + lbP + ": member_group.customized_members[0].ip_address: x: is not an address (such as 10.1.0.5)",
+			"bad_value " + lbP + ": member_group.customized_members[0].weight: -1: is out of range (0 to 256)"}},
+		{"pool snat", pool("snat_translation: {type: LBSnatIpPool, ip_addresses: [{ip_address: 172.16.1.1-172.16.1.9}]}"), []string{"too_long " + lbP + ": snat_translation.ip_addresses: has more than 8 addresses (at most 8)"}},
+		{"pool snat empty", pool("snat_translation: {type: LBSnatIpPool}"), []string{"required " + lbP + ": snat_translation.ip_addresses: is missing (LBSnatIpPool wants 1 to 8 addresses)"}},
+		{"pool snat list", pool("snat_translation: {type: LBSnatAutoMap, ip_addresses: [{ip_address: 172.16.1.1}]}"), []string{"conflict " + lbP + ": snat_translation.ip_addresses: is given for LBSnatAutoMap (only LBSnatIpPool has it)"}},
+		{"pool monitors", infra(child("LBMonitorProfile", "resource_type: LBPassiveMonitorProfile, id: a"), child("LBMonitorProfile", "resource_type: LBTcpMonitorProfile, id: b"),
+			child("LBPool", "id: p, active_monitor_paths: [/infra/lb-monitor-profiles/a], passive_monitor_path: /infra/lb-monitor-profiles/b")), []string{
+			"wrong_type " + lbP + ": active_monitor_paths[0]: /infra/lb-monitor-profiles/a: is a LBPassiveMonitorProfile (want it as passive_monitor_path)",
+			"wrong_type " + lbP + ": passive_monitor_path: /infra/lb-monitor-profiles/b: is a LBTcpMonitorProfile (want LBPassiveMonitorProfile)"}},
+		{"monitor", monitor("resource_type: LBHttpMonitorProfile, interval: -1, monitor_port: 65536, request_method: PULL, request_url: health, request_headers: [{header_name: 'a b', header_value: x}], response_status_codes: [99]"), []string{
+			"bad_value " + lbM + ": interval: -1: is out of range (0 to 2147483647)",
+			"bad_value " + lbM + ": monitor_port: 65536: is out of range (0 to 65535)",
+			"bad_value " + lbM + ": request_method: PULL: is not allowed (GET, OPTIONS, POST, HEAD, PUT)",
+			"bad_value " + lbM + ": request_url: health: does not begin with a slash (such as /health)",
+			"bad_value " + lbM + ": request_headers[0].header_name: a b: is not the name of a header (such as Host)",
+			"bad_value " + lbM + ": response_status_codes[0]: 99: is out of range (100 to 599)"}},
+		{"monitor udp", monitor("resource_type: LBUdpMonitorProfile"), []string{"required " + lbM + ": send: is missing (want what a member answers)"}},
+		{"monitor icmp", monitor("resource_type: LBIcmpMonitorProfile, data_length: 65508"), []string{"bad_value " + lbM + ": data_length: 65508: is out of range (0 to 65507)"}},
+		{"monitor https", monitor("resource_type: LBHttpsMonitorProfile, trusted_ca: secret"), []string{"bad_value " + lbM + ": trusted_ca: is not PEM (want -----BEGIN CERTIFICATE-----)"}},
+		{"persistence", infra(child("LBPersistenceProfile", "resource_type: LBSourceIpPersistenceProfile, id: c, timeout: -1, purge: ALL")), []string{
+			"bad_value /infra/lb-persistence-profiles/c: timeout: -1: is out of range (0 to 2147483647)",
+			"bad_value /infra/lb-persistence-profiles/c: purge: ALL: is not allowed (FULL, NO_PURGE)"}},
+
+		{"gateway policy", gateway("category: SystemRules, stateful: false, scope: [red], ", "action: ALLOW"), []string{
+			"bad_value " + gateP + ": category: SystemRules: is not allowed (Emergency, SharedPreRules, LocalGatewayRules, Default)",
+			"bad_value " + gateP + ": scope[0]: red: is not the path of a Tier-0, Tier-1 or Tier-0 interface",
+			"unsupported " + gateP + ": stateful: false: is not supported yet (true)"}},
+		{"gateway rule", gateway("", "action: JUMP_TO_APPLICATION, via_virtual_server: true"), []string{
+			"bad_value " + gateP + "/rules/r: action: JUMP_TO_APPLICATION: is not allowed (ALLOW, DROP, REJECT)",
+			"conflict " + gateP + "/rules/r: via_virtual_server: true: is given for a gateway rule (only the distributed firewall has it)",
+			"required " + gateP + "/rules/r: scope: is missing, and the policy has none (want paths of Tier-0s, Tier-1s or Tier-0 interfaces)"}},
+		{"gateway scope", gateway("", "action: ALLOW, scope: [/infra/segments/web, ANY]"), []string{
+			"wrong_type " + gateP + "/rules/r: scope[0]: /infra/segments/web: is a Segment (want Tier0 or Tier1 or Tier0Interface)",
+			"bad_value " + gateP + "/rules/r: scope[1]: ANY: is not the path of a Tier-0, Tier-1 or Tier-0 interface"}},
+		{"gateway no edge", infra(child("Tier1", "id: a"), in("Domain", "default", child("GatewayPolicy", "id: g, scope: [/infra/tier-1s/a]"))), []string{"no_edge " + gateP + ": scope[0]: /infra/tier-1s/a: has no edge cluster (want a locale service with edge_cluster_path)"}},
+		{"via virtual server", rule("action: ALLOW, via_virtual_server: true"), []string{"conflict " + shopP + "/rules/r: via_virtual_server: true: is given for a rule that is not of direction IN and any source"}},
+		{"timers", infra(child("PolicyFirewallSessionTimerProfile", "id: default, tcp_opening: 9, icmp_error_reply: 4320001")), []string{
+			"bad_value /infra/firewall-session-timer-profiles/default: tcp_opening: 9: is out of range (10 to 4320000)",
+			"bad_value /infra/firewall-session-timer-profiles/default: icmp_error_reply: 4320001: is out of range (10 to 4320000)"}},
+		{"mtu", infra(in("Tier0", "provider", in("LocaleServices", "default", child("Tier0Interface", "id: u, mtu: 67, subnets: [{ip_addresses: [10.77.0.1], prefix_len: 24}]")))), []string{
+			"bad_value /infra/tier-0s/provider/locale-services/default/interfaces/u: mtu: 67: is out of range (68 to 65535)"}},
 
 		{"referenced", infra("- {resource_type: ChildTier0, marked_for_delete: true, Tier0: {id: provider}}"), []string{"referenced /infra/tier-0s/provider: is still referenced by /infra/tier-1s/red (delete or change those first)"}},
 		{"referenced below", infra("- {resource_type: ChildSegment, marked_for_delete: true, Segment: {id: web}}"), []string{"referenced /infra/segments/web/ports/node1: is still referenced by /infra/nodes/node1 (delete or change those first)"}},

@@ -19,6 +19,9 @@ type reference struct {
 // members is what a scope, a path expression and the exclude list may name.
 var members = []string{"Group", "Segment", "SegmentPort"}
 
+// gateways is what a scope of the gateway firewall may name.
+var gateways = []string{"Tier0", "Tier1", "Tier0Interface"}
+
 // references returns all policy paths that o names; the inventory is left out.
 func references(o Object) []reference {
 	var out []reference
@@ -55,11 +58,17 @@ func references(o Object) []reference {
 		one("nested_service_path", v.NestedServicePath, "Service")
 	case *SecurityPolicy:
 		many("scope", v.Scope, members...)
+	case *GatewayPolicy:
+		many("scope", v.Scope, gateways...)
 	case *Rule:
 		many("source_groups", v.SourceGroups, "Group")
 		many("destination_groups", v.DestinationGroups, "Group")
 		many("services", v.Services, "Service")
-		many("scope", v.Scope, members...)
+		if v.IsGatewayRule() {
+			many("scope", v.Scope, gateways...)
+		} else {
+			many("scope", v.Scope, members...)
+		}
 		for i, e := range v.ServiceEntries {
 			if n, ok := e.(*NestedServiceServiceEntry); ok {
 				one(indexed("service_entries", i)+".nested_service_path", n.NestedServicePath, "Service")
@@ -76,6 +85,23 @@ func references(o Object) []reference {
 		}
 	case *Node:
 		one("port_path", v.PortPath, "SegmentPort")
+	case *LBService:
+		one("connectivity_path", v.ConnectivityPath, "Tier0", "Tier1", "Group")
+	case *LBVirtualServer:
+		one("pool_path", v.PoolPath, "LBPool")
+		one("sorry_pool_path", v.SorryPoolPath, "LBPool")
+		one("lb_service_path", v.LBServicePath, "LBService")
+		one("application_profile_path", v.ApplicationProfilePath, "LBAppProfile")
+		one("lb_persistence_profile_path", v.LBPersistenceProfilePath, "LBPersistenceProfile")
+		if a := v.AccessListControl; a != nil {
+			one("access_list_control.group_path", a.GroupPath, "Group")
+		}
+	case *LBPool:
+		if g := v.MemberGroup; g != nil {
+			one("member_group.group_path", g.GroupPath, "Group")
+		}
+		many("active_monitor_paths", v.ActiveMonitorPaths, "LBMonitorProfile")
+		one("passive_monitor_path", v.PassiveMonitorPath, "LBMonitorProfile")
 	}
 	return out
 }
@@ -123,6 +149,10 @@ func claimsOf(o Object) []claimed {
 		}
 	case *Node:
 		return []claimed{{claim{"node", v.PortPath}, "port_path", v.PortPath}}
+	case *LBService:
+		if v.ConnectivityPath != "" && !v.IsDistributed() {
+			return []claimed{{claim{"load balancer", v.ConnectivityPath}, "connectivity_path", v.ConnectivityPath}}
+		}
 	}
 	return nil
 }

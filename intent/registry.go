@@ -35,7 +35,8 @@ var kinds = []kind{
 	{resource: "Domain", collection: "domains", parents: []string{root}, make: func() Object { return new(Domain) }},
 	{resource: "Group", collection: "groups", parents: []string{"Domain"}, make: func() Object { return new(Group) }},
 	{resource: "SecurityPolicy", collection: "security-policies", parents: []string{"Domain"}, inline: "rules", inlineAs: "Rule", make: func() Object { return new(SecurityPolicy) }},
-	{resource: "Rule", collection: "rules", parents: []string{"SecurityPolicy"}, make: func() Object { return new(Rule) }},
+	{resource: "GatewayPolicy", collection: "gateway-policies", parents: []string{"Domain"}, inline: "rules", inlineAs: "Rule", make: func() Object { return new(GatewayPolicy) }},
+	{resource: "Rule", collection: "rules", parents: []string{"SecurityPolicy", "GatewayPolicy"}, make: func() Object { return new(Rule) }},
 	{resource: "Service", collection: "services", parents: []string{root}, inline: "service_entries", inlineAs: "ServiceEntry", make: func() Object { return new(Service) }},
 	entryKind("L4PortSetServiceEntry", func() Object { return new(L4PortSetServiceEntry) }),
 	entryKind("ICMPTypeServiceEntry", func() Object { return new(ICMPTypeServiceEntry) }),
@@ -48,6 +49,26 @@ var kinds = []kind{
 	{resource: "PolicyNatRule", collection: "nat-rules", parents: []string{"PolicyNat"}, make: func() Object { return new(PolicyNatRule) }},
 	{resource: "StaticRoutes", collection: "static-routes", parents: []string{"Tier0", "Tier1"}, make: func() Object { return new(StaticRoutes) }},
 	{resource: "Node", collection: "nodes", parents: []string{root}, make: func() Object { return new(Node) }},
+	{resource: "LBService", collection: "lb-services", parents: []string{root}, make: func() Object { return new(LBService) }},
+	{resource: "LBVirtualServer", collection: "lb-virtual-servers", parents: []string{root}, make: func() Object { return new(LBVirtualServer) }},
+	{resource: "LBPool", collection: "lb-pools", parents: []string{root}, make: func() Object { return new(LBPool) }},
+	profileKind("LBFastTcpProfile", "LBAppProfile", func() Object { return new(LBFastTcpProfile) }),
+	profileKind("LBFastUdpProfile", "LBAppProfile", func() Object { return new(LBFastUdpProfile) }),
+	profileKind("LBHttpProfile", "LBAppProfile", func() Object { return new(LBHttpProfile) }),
+	profileKind("LBSourceIpPersistenceProfile", "LBPersistenceProfile", func() Object { return new(LBSourceIpPersistenceProfile) }),
+	profileKind("LBCookiePersistenceProfile", "LBPersistenceProfile", func() Object { return new(LBCookiePersistenceProfile) }),
+	profileKind("LBTcpMonitorProfile", "LBMonitorProfile", func() Object { return new(LBTcpMonitorProfile) }),
+	profileKind("LBUdpMonitorProfile", "LBMonitorProfile", func() Object { return new(LBUdpMonitorProfile) }),
+	profileKind("LBIcmpMonitorProfile", "LBMonitorProfile", func() Object { return new(LBIcmpMonitorProfile) }),
+	profileKind("LBHttpMonitorProfile", "LBMonitorProfile", func() Object { return new(LBHttpMonitorProfile) }),
+	profileKind("LBHttpsMonitorProfile", "LBMonitorProfile", func() Object { return new(LBHttpsMonitorProfile) }),
+	profileKind("LBPassiveMonitorProfile", "LBMonitorProfile", func() Object { return new(LBPassiveMonitorProfile) }),
+	{resource: "PolicyFirewallSessionTimerProfile", collection: "firewall-session-timer-profiles", parents: []string{root}, make: func() Object { return new(PolicyFirewallSessionTimerProfile) }},
+}
+
+// profileKind is the row of one kind of load balancer profile.
+func profileKind(resource, wrapper string, mk func() Object) kind {
+	return kind{resource: resource, wrapper: wrapper, collection: collections[wrapper], parents: []string{root}, make: mk}
 }
 
 // entryKind is the row of one kind of service entry.
@@ -55,18 +76,17 @@ func entryKind(resource string, mk func() Object) kind {
 	return kind{resource: resource, wrapper: "ServiceEntry", collection: "service-entries", parents: []string{"Service"}, make: mk}
 }
 
-// collections names the paths of NSX types that are kept but have no effect.
+// collections names the paths of wrappers that stand for several types, and of
+// NSX types that are kept but have no effect.
 var collections = map[string]string{
-	"GatewayPolicy":        "gateway-policies",
 	"IpAddressPool":        "ip-pools",
 	"IpAddressBlock":       "ip-blocks",
 	"IpAddressAllocation":  "ip-allocations",
-	"LBService":            "lb-services",
-	"LBPool":               "lb-pools",
-	"LBVirtualServer":      "lb-virtual-servers",
 	"LBAppProfile":         "lb-app-profiles",
 	"LBMonitorProfile":     "lb-monitor-profiles",
 	"LBPersistenceProfile": "lb-persistence-profiles",
+	"LBClientSslProfile":   "lb-client-ssl-profiles",
+	"LBServerSslProfile":   "lb-server-ssl-profiles",
 }
 
 // childName returns X of ChildX.
@@ -98,7 +118,7 @@ func kindOfChild(name string) *kind {
 }
 
 // kindAt returns the row that a path belongs to by its collections, or nil.
-// For service entries it is the first of several.
+// For a wrapper of several types it is the first of them.
 func kindAt(path string) *kind {
 	if path == ExcludeListPath {
 		return kindOf("PolicyExcludeList")

@@ -78,7 +78,7 @@ type Tier1 struct {
 	Tier0Path               string                   `json:"tier0_path"` // empty: not connected
 	RouteAdvertisementTypes []string                 `json:"route_advertisement_types"`
 	RouteAdvertisementRules []RouteAdvertisementRule `json:"route_advertisement_rules"`
-	Type                    string                   `json:"type"` // ROUTED, ISOLATED or NATTED; informational
+	Type                    string                   `json:"type"` // ROUTED, ISOLATED or NATTED, which must not advertise inside addresses; else informational
 	HAMode                  string                   `json:"ha_mode"`
 	FailoverMode            string                   `json:"failover_mode"`
 	PoolAllocation          string                   `json:"pool_allocation"`
@@ -344,7 +344,7 @@ type SecurityPolicy struct {
 	RuleCount              int      `json:"rule_count"`
 }
 
-// Rule is one rule of a SecurityPolicy: <policy>/rules/<id>.
+// Rule is one rule of a SecurityPolicy or GatewayPolicy: <policy>/rules/<id>.
 type Rule struct {
 	Resource
 	RuleID               int64          `json:"rule_id"` // 0: not assigned yet
@@ -365,6 +365,10 @@ type Rule struct {
 	Notes                string         `json:"notes"`
 	Profiles             []string       `json:"profiles"` // ANY or empty
 	IsDefault            bool           `json:"is_default"`
+	// ViaVirtualServer is Weft's own: the rule matches only what came by a
+	// virtual server of a gateway, or from a load balancer's monitor. Only for
+	// direction IN and any source.
+	ViaVirtualServer bool `json:"via_virtual_server"`
 }
 
 // PolicyExcludeList names members that the distributed firewall does not

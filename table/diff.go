@@ -28,14 +28,18 @@ type Difference struct {
 	Realms    Delta[RealmID]
 	AddrSets  Delta[AddrSetID]
 	Rulesets  Delta[RulesetID]
+	Services  Delta[LBServiceID]
+	VIPs      Delta[VIPKey]
+	Pools     Delta[PoolID]
 	Timeouts  bool // whether they differ
 }
 
 // Len returns the number of differences; 0: the Sets are equal but for the
-// node's name.
+// node's name and the members' health.
 func (d *Difference) Len() int {
 	n := d.Ports.Len() + d.Uplinks.Len() + d.Segments.Len() + d.Endpoints.Len() + d.VRFs.Len() + d.Routes.Len() +
-		d.NextHops.Len() + d.NAT.Len() + d.Realms.Len() + d.AddrSets.Len() + d.Rulesets.Len()
+		d.NextHops.Len() + d.NAT.Len() + d.Realms.Len() + d.AddrSets.Len() + d.Rulesets.Len() +
+		d.Services.Len() + d.VIPs.Len() + d.Pools.Len()
 	if d.Timeouts {
 		n++
 	}
@@ -64,6 +68,9 @@ func Diff(before, after *Set) *Difference {
 		Realms:    delta(before.Realms, after.Realms, cmp.Compare),
 		AddrSets:  delta(before.AddrSets, after.AddrSets, cmp.Compare),
 		Rulesets:  delta(before.Rulesets, after.Rulesets, cmp.Compare),
+		Services:  delta(before.Services, after.Services, cmp.Compare),
+		VIPs:      delta(before.VIPs, after.VIPs, VIPKey.Compare),
+		Pools:     delta(before.Pools, after.Pools, cmp.Compare),
 		Timeouts:  before.Timeouts != after.Timeouts,
 	}
 }
@@ -81,6 +88,11 @@ func (k RouteKey) Compare(o RouteKey) int {
 // Compare orders by router, then out before in.
 func (k NATKey) Compare(o NATKey) int {
 	return cmp.Or(cmp.Compare(k.VRF, o.VRF), cmp.Compare(k.Dir, o.Dir))
+}
+
+// Compare orders by router, then by load balancer, then by address.
+func (k VIPKey) Compare(o VIPKey) int {
+	return cmp.Or(cmp.Compare(k.VRF, o.VRF), cmp.Compare(k.DLB, o.DLB), k.Addr.Compare(o.Addr))
 }
 
 func delta[K comparable, V any](before, after map[K]*V, compare func(a, b K) int) Delta[K] {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // document is the JSON form of a Set: lists instead of maps, each sorted by
@@ -23,16 +24,21 @@ type document struct {
 	AddrSets  []*AddrSet
 	Rules     []json.RawMessage // each once
 	Rulesets  []rulesetDocument
+	Services  []*LBService
+	VIPs      []*VIP
+	Pools     []*Pool
 	Timeouts  Timeouts
 }
 
 type rulesetDocument struct {
-	ID    RulesetID
-	Name  string
-	Rules []int // indexes of document.Rules
+	ID      RulesetID
+	Name    string
+	Gateway bool
+	Rules   []int // indexes of document.Rules
 }
 
-// Encode returns the Set as JSON. Equal Sets give equal bytes.
+// Encode returns the Set as JSON, without Health, which is not the compiler's
+// to say. Equal Sets give equal bytes.
 // Errors: none for a Set without nil objects.
 func Encode(s *Set) ([]byte, error) {
 	d := document{
@@ -47,11 +53,14 @@ func Encode(s *Set) ([]byte, error) {
 		NAT:       sortedValues(s.NAT, NATKey.Compare),
 		Realms:    sortedValues(s.Realms, cmp.Compare),
 		AddrSets:  sortedValues(s.AddrSets, cmp.Compare),
+		Services:  sortedValues(s.Services, cmp.Compare),
+		VIPs:      sortedValues(s.VIPs, VIPKey.Compare),
+		Pools:     sortedValues(s.Pools, cmp.Compare),
 		Timeouts:  s.Timeouts,
 	}
 	known := map[string]int{}
 	for _, set := range sortedValues(s.Rulesets, cmp.Compare) {
-		r := rulesetDocument{ID: set.ID, Name: set.Name}
+		r := rulesetDocument{ID: set.ID, Name: set.Name, Gateway: set.Gateway}
 		for _, rule := range set.Rules {
 			raw, err := json.Marshal(rule)
 			if err != nil {
@@ -72,8 +81,8 @@ func Encode(s *Set) ([]byte, error) {
 
 // Decode reads what Encode wrote. Rules that several rulesets have are shared
 // by pointer again.
-// Errors: not JSON, an unknown field, two objects with one key, or a rule
-// number without a rule.
+// Errors: not JSON, an unknown field, two objects with one key, a null where an
+// object belongs, or a rule number without a rule.
 func Decode(data []byte) (*Set, error) {
 	var d document
 	if err := strict(data, &d); err != nil {
@@ -95,6 +104,10 @@ func Decode(data []byte) (*Set, error) {
 		index("realms", s.Realms, d.Realms, func(v *Realm) RealmID { return v.ID }),
 		index("address sets", s.AddrSets, d.AddrSets, func(v *AddrSet) AddrSetID { return v.ID }),
 		index("rulesets", s.Rulesets, sets, func(v *Ruleset) RulesetID { return v.ID }),
+		index("services", s.Services, d.Services, func(v *LBService) LBServiceID { return v.ID }),
+		index("vips", s.VIPs, d.VIPs, func(v *VIP) VIPKey { return v.Key }),
+		index("pools", s.Pools, d.Pools, func(v *Pool) PoolID { return v.ID }),
+		d.complete(),
 	} {
 		if e != nil {
 			return nil, fmt.Errorf("table set: %w", e)
@@ -127,7 +140,7 @@ func (d *document) rulesets() ([]*Ruleset, error) {
 	}
 	var out []*Ruleset
 	for _, r := range d.Rulesets {
-		set := &Ruleset{ID: r.ID, Name: r.Name}
+		set := &Ruleset{ID: r.ID, Name: r.Name, Gateway: r.Gateway}
 		for _, at := range r.Rules {
 			if at < 0 || at >= len(rules) {
 				return nil, fmt.Errorf("ruleset %d: rule %d: does not exist (0 to %d)", r.ID, at, len(rules)-1)
@@ -137,6 +150,21 @@ func (d *document) rulesets() ([]*Ruleset, error) {
 		out = append(out, set)
 	}
 	return out, nil
+}
+
+// complete finds nulls in the lists of virtual servers and monitors.
+func (d *document) complete() error {
+	for i, v := range d.VIPs {
+		if v != nil && slices.Contains(v.Servers, nil) {
+			return fmt.Errorf("vips[%d]: a server is null", i)
+		}
+	}
+	for i, p := range d.Pools {
+		if p != nil && slices.Contains(p.Monitors, nil) {
+			return fmt.Errorf("pools[%d]: a monitor is null", i)
+		}
+	}
+	return nil
 }
 
 func index[K comparable, V any](name string, to map[K]*V, list []*V, key func(*V) K) error {

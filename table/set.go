@@ -18,6 +18,11 @@ type (
 	RulesetID uint32
 	NextHopID uint32
 	RealmID   uint32
+
+	LBServiceID     uint32
+	VirtualServerID uint32
+	PoolID          uint32
+	MemberID        uint32
 )
 
 // MAC is an Ethernet address.
@@ -41,7 +46,13 @@ type Set struct {
 	Realms    map[RealmID]*Realm
 	AddrSets  map[AddrSetID]*AddrSet
 	Rulesets  map[RulesetID]*Ruleset
+	Services  map[LBServiceID]*LBService
+	VIPs      map[VIPKey]*VIP
+	Pools     map[PoolID]*Pool
 	Timeouts  Timeouts
+	// Health is what the node's monitors found out; compile leaves it nil. A
+	// member without a row is up. See WithHealth.
+	Health map[MemberID]Health
 }
 
 // Port is a vNIC on a segment: a workload's, or the uplink of a Node router.
@@ -63,6 +74,8 @@ type Uplink struct {
 	VRF        VRFID
 	Address    netip.Prefix // the router's own address and its subnet
 	Attachment string       // what the node binds to this uplink
+	MTU        uint16       // bytes of the largest IP packet; 0: no limit
+	In, Out    RulesetID    // gateway firewall at this interface; 0: none
 }
 
 // Segment is a broadcast domain.
@@ -76,6 +89,9 @@ type Segment struct {
 	// Realm is 0 where the subnets of this segment's router (of the segment
 	// alone, if it has none) overlap those of no other router. See Realm.
 	Realm RealmID
+	// Monitor is the load balancer whose monitors reach members from this
+	// segment: its only port is theirs. 0: a segment as people know it.
+	Monitor LBServiceID
 }
 
 // EndpointKey names one address on one segment.
@@ -98,6 +114,7 @@ type Endpoint struct {
 	// the exclude list.
 	Out, In    []RulesetID
 	Unfiltered bool
+	DLB        LBServiceID // whose virtual servers this address reaches from its own port; 0: none
 }
 
 // VRFKind says what a router is.
@@ -118,6 +135,12 @@ type VRF struct {
 	// NodePort is the segment port by which a Node router leaves; valid iff
 	// Kind is Node. The gateway of that port's segment is its next hop.
 	NodePort PortID
+	// Realm is that of the router's segments: the gateway firewall and the
+	// access lists of virtual servers tell overlapping tenants apart by it.
+	Realm RealmID
+	// In and Out are a Tier-1's gateway firewall at the link to its upper
+	// router; 0: none. Those of a Tier-0 are at its Uplinks.
+	In, Out RulesetID
 }
 
 // RouteKey is unique per table: the longest prefix decides.
@@ -139,6 +162,7 @@ const (
 	RouteUplink                         // to one of NextHops, by flow hash
 	RouteVia                            // on Segment, to the port that owns Via
 	RouteDiscard                        // drop, ICMP net unreachable
+	RouteVIP                            // an address of virtual servers of this router: as Local for all that none of them takes
 )
 
 // Route is one row of a router's table.
@@ -266,26 +290,34 @@ const (
 	Continue // go on with the next ruleset: JUMP_TO_APPLICATION, and ALLOW in category Ethernet
 )
 
-// Ruleset is an ordered rule list that some endpoints share; first match
+// Ruleset is an ordered rule list that some endpoints or interfaces share; first match
 // decides.
 type Ruleset struct {
 	ID    RulesetID
 	Name  string // for people: which policies, which direction
 	Rules []*Rule
+	// Gateway marks the rulesets of routers and uplinks: their rules tell
+	// sources and destinations apart.
+	Gateway bool
 }
 
-// Rule is one rule as one side sees it: the own side is already resolved.
+// Rule is one rule. In the distributed firewall it is as one side sees it: the
+// own side is already resolved. A gateway's firewall has no own side: there
+// Remote is the source, and the destination is given by Dst and NotDst.
 type Rule struct {
 	ID        uint32 // NSX rule id
 	Path      string
 	Name      string
-	Policy    string // policy path of the SecurityPolicy
+	Policy    string // policy path of the SecurityPolicy or GatewayPolicy
 	Category  string
 	Action    RuleAction
 	AnyRemote bool        // else Remote decides
 	NotRemote bool        // matches addresses outside all of Remote
 	Remote    []AddrSetID // union, sorted
 	Services  []Service   // empty: any
+	Dst       []AddrSetID // gateway firewall only: the destination is in one of these; nil: any
+	NotDst    bool        // or in none of them
+	ViaVIP    bool        // matches only what came by a virtual server, or from a load balancer's monitor
 	Strict    bool        // tcp_strict: a new TCP connection must begin with SYN
 	Logged    bool
 	Tag       string
@@ -327,6 +359,9 @@ func NewSet(node string) *Set {
 		Realms:    map[RealmID]*Realm{},
 		AddrSets:  map[AddrSetID]*AddrSet{},
 		Rulesets:  map[RulesetID]*Ruleset{},
+		Services:  map[LBServiceID]*LBService{},
+		VIPs:      map[VIPKey]*VIP{},
+		Pools:     map[PoolID]*Pool{},
 		Timeouts:  DefaultTimeouts(),
 	}
 }

@@ -34,6 +34,9 @@ func (s *Set) PortRows() []PortRow {
 		if p.Node != 0 {
 			r.Kind, r.Attachment = "node", s.vrf(p.Node)
 		}
+		if g := s.Segments[p.Segment]; g != nil && g.Monitor != 0 {
+			r.Kind = "monitor"
+		}
 		out = append(out, r)
 	}
 	for _, u := range s.Uplinks {
@@ -265,17 +268,28 @@ func (s *Set) RuleRows() []RuleRow {
 	return out
 }
 
+// remote returns the far side; of a gateway's rule that names destinations,
+// source → destination.
 func (s *Set) remote(r *Rule) string {
-	if r.AnyRemote {
-		return "any"
+	text := "any"
+	if !r.AnyRemote {
+		text = s.sets(r.Remote, r.NotRemote)
 	}
+	if r.Dst != nil {
+		text += " → " + s.sets(r.Dst, r.NotDst)
+	}
+	return text
+}
+
+// sets returns the union of address sets, or what is outside of it.
+func (s *Set) sets(ids []AddrSetID, not bool) string {
 	var names []string
-	for _, id := range r.Remote {
+	for _, id := range ids {
 		names = append(names, s.addrSet(id))
 	}
 	slices.Sort(names)
 	text := strings.Join(names, ",")
-	if r.NotRemote {
+	if not {
 		return "not " + text
 	}
 	return text
@@ -285,6 +299,9 @@ func flags(r *Rule) string {
 	var out []string
 	if r.Strict {
 		out = append(out, "strict")
+	}
+	if r.ViaVIP {
+		out = append(out, "via-vip")
 	}
 	if r.Logged {
 		out = append(out, "logged")

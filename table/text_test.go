@@ -24,12 +24,14 @@ func TestRows(t *testing.T) {
 	for _, tt := range []struct{ name, got, want string }{
 		{"ports", printed(t, s.PortRows()), `
 PORT                                     KIND    ON            MAC                ADDRESS           ATTACHMENT
+lb-services/red/monitor/ports/monitor    monitor    lb-services/red/monitor  02:00:00:00:00:06  -      monitor:/infra/lb-services/red
 segments/web/ports/a                     port    segments/web  02:00:00:00:00:01  -                 vif-a
 segments/web/ports/n                     node    segments/web  02:00:00:00:00:02  -                 nodes/n
 tier-0s/t/locale-services/d/interfaces/u uplink  tier-0s/t     -                  192.168.100.2/24  eth1
 `},
 		{"segments", printed(t, s.SegmentRows()), `
 SEGMENT       VNI   ROUTER       GATEWAYS     REALM
+lb-services/red/monitor  0  tier-1s/red  169.254.255.1/30  tier-1s/red
 segments/web  5000  tier-1s/red  10.1.0.1/24  tier-1s/red
 `},
 		{"routers", printed(t, s.RouterRows()), `
@@ -43,6 +45,7 @@ ROUTER       PREFIX       KIND       TARGET                         FROM
 tier-0s/t    0.0.0.0/0    uplink     on u via 192.168.100.1 on u    tier-0s/t/static-routes/d
 tier-1s/red  0.0.0.0/0    up         tier-0s/t via 100.64.0.0       tier-1s/red
 tier-1s/red  10.1.0.0/24  connected  segments/web                   segments/web
+tier-1s/red  172.16.1.1/32  vip      -                              lb-virtual-servers/web
 `},
 		{"nat", printed(t, s.NATRows()), `
 ROUTER       DIR  ID    NAME  TYPE     MATCH                    TRANSLATED                         FIREWALL
@@ -57,9 +60,36 @@ segments/web  10.1.0.6  segments/web/ports/n  02:00:00:00:00:02  unfiltered  unf
 `},
 		{"rules", printed(t, s.RuleRows()), `
 RULESET  NAME             ID    RULE  ACTION  REMOTE                         SERVICES  FLAGS                   POLICY
+23       gateway: g       1006  via   REJECT  any → not domains/default/groups/db  any  via-vip                Default domains/default/gateway-policies/g
 21       out: shop        1005  web   ALLOW   not domains/default/groups/db  tcp/80    strict,logged,tag=shop  Application domains/default/security-policies/shop
 22       out: shop, last  1005  web   ALLOW   not domains/default/groups/db  tcp/80    strict,logged,tag=shop  Application domains/default/security-policies/shop
 22       out: shop, last  2     last  DROP    any                            any       -                       -
+`},
+		{"gates", printed(t, s.GateRows()), `
+GATE                                      RULES IN  RULES OUT  MTU
+tier-0s/t/locale-services/d/interfaces/u  23        23         1500
+tier-1s/red                               23        -          -
+`},
+		{"services", printed(t, s.ServiceRows()), `
+LB SERVICE       AT           MONITORS FROM
+lb-services/dlb  1 endpoints  -
+lb-services/red  tier-1s/red  lb-services/red/monitor/ports/monitor
+`},
+		{"virtual servers", printed(t, s.VIPRows()), `
+AT               VIP         SERVICES              VIRTUAL SERVER          POOL          FLAGS
+lb-services/dlb  10.96.0.1   tcp/443               lb-virtual-servers/api  lb-pools/api  -
+tier-1s/red      172.16.1.1  udp/53                lb-virtual-servers/dns  -             -
+tier-1s/red      172.16.1.1  tcp/80,tcp/8000-8080  lb-virtual-servers/web  lb-pools/web  port=8080,access=21,max=100,persist=70/300s,logged
+`},
+		{"pools", printed(t, s.PoolRows()), `
+POOL          ALGORITHM          SNAT                   MIN  MONITORS
+lb-pools/api  ip_hash            disabled               1    -
+lb-pools/web  least_connections  172.16.1.8,172.16.1.9  2    http lb-monitor-profiles/http,passive lb-monitor-profiles/passive
+`},
+		{"members", printed(t, s.WithHealth(map[MemberID]Health{81: {Down: true, Why: "refused"}}).MemberRows()), `
+POOL          ADDRESS   PORT  NAME  WEIGHT  STATE              FLAGS
+lb-pools/web  10.1.0.5  80    a     2       GRACEFUL_DISABLED  -
+lb-pools/web  10.1.0.6  -     -     1       ENABLED            backup,max=9,down: refused
 `},
 		{"sets", printed(t, s.SetRows()), `
 SET                        KIND   REALM        ADDRESSES

@@ -17,7 +17,7 @@ func (k VRFKind) String() string {
 
 // String returns the kind as tables print it, such as connected.
 func (k RouteKind) String() string {
-	return word(int(k), "", "connected", "local", "nat", "up", "down", "node", "uplink", "via", "discard")
+	return word(int(k), "", "connected", "local", "nat", "up", "down", "node", "uplink", "via", "discard", "vip")
 }
 
 // String returns out or in.
@@ -32,6 +32,24 @@ func (m FirewallMatch) String() string {
 // String returns ALLOW, DROP, REJECT or CONTINUE.
 func (a RuleAction) String() string {
 	return word(int(a), "", "ALLOW", "DROP", "REJECT", "CONTINUE")
+}
+
+// String returns round_robin, least_connections or ip_hash.
+func (a Algorithm) String() string {
+	return word(int(a), "", "round_robin", "least_connections", "ip_hash")
+}
+
+// String returns the intent's word: ENABLED, GRACEFUL_DISABLED or DISABLED.
+func (a AdminState) String() string {
+	return word(int(a), "", "ENABLED", "GRACEFUL_DISABLED", "DISABLED")
+}
+
+// String returns disabled, automap or pool.
+func (m SNATMode) String() string { return word(int(m), "disabled", "automap", "pool") }
+
+// String returns tcp, http, https, icmp or udp.
+func (k MonitorKind) String() string {
+	return word(int(k), "", "tcp", "http", "https", "icmp", "udp")
 }
 
 // String returns any, or protocol and range such as tcp/80, udp/53-54,
