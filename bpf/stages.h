@@ -59,7 +59,13 @@ enum reason {
 	REASON_SNAT_EXHAUSTED = 28, /* no free source port for this destination */
 	REASON_TUPLE_IN_USE = 29, /* another connection already uses these addresses and ports at the destination */
 	REASON_FLOW_TABLE_FULL = 30, /* the flow table took no new entry */
-	REASON_INTERNAL = 31, /* the kernel did not let the program change the packet */
+	REASON_GATEWAY_RULE = 31, /* a gateway firewall rule drops or rejects it */
+	REASON_GATEWAY_DEFAULT_DENY = 32, /* no gateway firewall rule of the interface matches */
+	REASON_LB_ACCESS = 33, /* the virtual server's access list does not let this client in */
+	REASON_LB_LIMIT = 34, /* the virtual server, or every member that could take it, has as many connections as it may */
+	REASON_LB_NO_MEMBER = 35, /* no member of the pool takes connections */
+	REASON_TOO_BIG = 36, /* the packet is larger than the uplink's MTU */
+	REASON_INTERNAL = 37, /* the kernel did not let the program change the packet */
 	REASON_MAX,
 };
 

@@ -8,10 +8,11 @@ import (
 // The functions of this file append a whole frame to b, made from one that
 // was received, with its MAC addresses exchanged: it goes back to the device
 // that sent it. They allocate only if b has no room.
-// Source: docs/pipeline.md §8.
+// Source: docs/pipeline.md §9.
 
 const (
 	answerTTL      = 64
+	icmpMTUAt      = 6
 	tosControl     = 0xc0 // RFC 1812 §4.3.2.5: internetwork control
 	fragmentDF     = 0x4000
 	icmpErrorBytes = ipLen + icmpLen + ipLen + 8
@@ -34,6 +35,15 @@ func AppendICMPError(b []byte, p *Packet, icmpType, code uint8, src netip.Addr) 
 		b = append(b, 0)
 	}
 	binary.BigEndian.PutUint16(b[at+icmpSumAt:], Checksum(b[at:]))
+	return b
+}
+
+// AppendTooBig appends the ICMP error that says that p is larger than mtu
+// bytes, otherwise as AppendICMPError. Source: RFC 1191 §4.
+func AppendTooBig(b []byte, p *Packet, mtu uint16, src netip.Addr) []byte {
+	at := len(b) + l4At
+	b = AppendICMPError(b, p, ICMPUnreachable, ICMPFragmentationNeeded, src)
+	update(b, at+icmpMTUAt, at+icmpSumAt, mtu)
 	return b
 }
 

@@ -39,10 +39,11 @@ const (
 
 // ICMP codes of Unreachable that answers use. Source: RFC 792, RFC 1812 §5.2.7.1.
 const (
-	ICMPNetUnreachable  = 0
-	ICMPHostUnreachable = 1
-	ICMPPortUnreachable = 3
-	ICMPAdminProhibited = 13
+	ICMPNetUnreachable      = 0
+	ICMPHostUnreachable     = 1
+	ICMPPortUnreachable     = 3
+	ICMPFragmentationNeeded = 4
+	ICMPAdminProhibited     = 13
 )
 
 // Flags are the control bits of a TCP header.

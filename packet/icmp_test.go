@@ -155,3 +155,16 @@ func TestAppendARPReply(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func TestRFC1191_4_TooBigSaysTheMTU(t *testing.T) {
+	var p Packet
+	p.Decode(Build(with(spec(UDP), func(s *Spec) { s.SrcPort, s.DstPort, s.Payload = 1, 2, make([]byte, 1400) })))
+	f := AppendTooBig([]byte("before"), &p, 1280, netip.MustParseAddr("10.0.0.254"))[len("before"):]
+	valid(t, f)
+	if mtu := binary.BigEndian.Uint16(f[l4At+6:]); f[l4At] != 3 || f[l4At+1] != 4 || mtu != 1280 || len(f) != 70 {
+		t.Errorf("ICMP %d,%d MTU %d, %d bytes", f[l4At], f[l4At+1], mtu, len(f))
+	}
+	if c := Checksum(f[l4At:]); c != 0 {
+		t.Errorf("checksum off by %#04x", c)
+	}
+}

@@ -21,6 +21,7 @@ type answer struct {
 	icmpType uint8
 	code     uint8
 	src      netip.Addr // of answerICMP
+	mtu      uint16     // of too_big; else 0
 }
 
 func icmpAnswer(icmpType, code uint8, src netip.Addr) answer {
@@ -29,7 +30,7 @@ func icmpAnswer(icmpType, code uint8, src netip.Addr) answer {
 
 // reply sends a back to where the packet came from, and turns the verdict into
 // Answer. ICMP errors, later fragments and resets are never answered.
-// Source: docs/pipeline.md §8.
+// Source: docs/pipeline.md §9.
 func (r *run) reply(a answer) {
 	p := &r.p
 	if p.ICMPError() || p.Later() || p.Proto == packet.TCP && p.Flags&packet.RST != 0 {
@@ -43,6 +44,8 @@ func (r *run) reply(a answer) {
 		frame = packet.AppendRST(frame, p)
 	case a.kind == answerReject:
 		frame = packet.AppendICMPError(frame, p, packet.ICMPUnreachable, packet.ICMPAdminProhibited, p.Dst)
+	case a.mtu != 0 && a.src.IsValid():
+		frame = packet.AppendTooBig(frame, p, a.mtu, a.src)
 	case a.kind == answerICMP && a.src.IsValid():
 		frame = packet.AppendICMPError(frame, p, a.icmpType, a.code, a.src)
 	default:

@@ -2,7 +2,7 @@ package pipeline
 
 import "github.com/weft-net/weft/packet"
 
-// maxPortTries bounds the source ports that are tried for one connection (§9).
+// maxPortTries bounds the source ports that are tried for one connection (§10).
 const maxPortTries = 64
 
 // connect is §6 for a packet without an entry: it walks, and enters both
@@ -17,10 +17,9 @@ func (r *run) connect(key FlowKey) {
 		r.drop(StageFlow, r.zone.id(), ReasonNoConnection, key.Tuple)
 		return
 	}
-	w := walk{
-		ix: r.ix, res: r.res, mode: modeNew, original: key.Tuple, t: key.Tuple,
-		routed: r.routed, exact: true, dstMAC: r.dstMAC, limited: true, ttl: p.TTL,
-	}
+	w := r.walk(modeNew, key.Tuple)
+	w.original, w.routed, w.exact, w.dstMAC = key.Tuple, r.routed, true, r.dstMAC
+	w.limited, w.ttl = true, p.TTL
 	if !w.start(key.Zone, r.in.Port) {
 		if w.reason == ReasonNone {
 			r.reply(w.answer)
@@ -29,41 +28,65 @@ func (r *run) connect(key FlowKey) {
 		r.refuse(&w, true)
 		return
 	}
-	state := ConnNew
-	if p.Proto == packet.TCP && p.Flags&(packet.SYN|packet.ACK) != packet.SYN {
-		if w.strict != nil {
-			r.drop(StageConnect, 0, ReasonTCPState, w.t).FWRule = w.strict
-			return
-		}
-		state = ConnEstablished
+	if mtu := r.mtu(w.out, p.TotalLen); mtu != 0 && w.hops > 0 {
+		r.tooBig(&w, mtu)
+		return
+	}
+	state, ok := r.begins(&w)
+	if !ok {
+		return
 	}
 	to, why := r.reserve(key, &w)
 	if why != ReasonNone {
-		r.drop(StageConnect, 0, why, w.t).NAT = w.lastSNAT
+		r.drop(StageConnect, 0, why, w.t).NAT = w.ports.row
 		return
 	}
 	f := r.establish(key, to, state, &w)
+	r.st.commit(&w.took, r.now)
+	r.st.hit(f)
 	r.res.New = true
-	r.forward(&f)
+	r.forward(f)
+}
+
+// begins returns the state that the packet puts its connection into. ok is false
+// if it begins none.
+func (r *run) begins(w *walk) (_ ConnState, ok bool) {
+	if r.p.Proto != packet.TCP || r.p.Flags&(packet.SYN|packet.ACK) == packet.SYN {
+		return ConnNew, true
+	}
+	switch {
+	case w.strict != nil:
+		r.drop(StageConnect, 0, ReasonTCPState, w.t).FWRule = w.strict
+	case w.took.server != nil:
+		r.drop(StageConnect, 0, ReasonTCPState, w.t).Server = w.took.server
+		r.reply(answer{kind: answerReject})
+	default:
+		return ConnEstablished, true
+	}
+	return 0, false
 }
 
 // establish enters both directions and returns the original one.
-func (r *run) establish(key FlowKey, to packet.Tuple, state ConnState, w *walk) Flow {
+func (r *run) establish(key FlowKey, to packet.Tuple, state ConnState, w *walk) *Flow {
+	k := w.took.kept()
 	f := Flow{
 		State: state, Gen: r.gen, Seen: r.now,
 		Routed: r.routed, SrcMAC: r.srcMAC, In: r.in.Port, Hops: w.hops,
 		Out: w.out, OutMAC: w.outMAC, NextHop: w.nextHop,
-		To: to, Mid: w.mid(), Peer: w.zone, Rules: w.rules,
+		To: to, Mid: w.mid(), Peer: w.zone,
+		Server: k.server, Member: k.member, Via: w.via, Rules: w.rules, NATs: w.nats,
 	}
-	r.st.flows.put(f.peerKey(), Flow{Reply: true, State: state, Seen: r.now, To: key.Tuple.Reversed(), Peer: key.Zone})
+	r.st.flows.put(f.peerKey(), Flow{
+		Reply: true, State: state, Seen: r.now, To: key.Tuple.Reversed(), Peer: key.Zone,
+		Server: k.server, Member: k.member,
+	})
 	r.st.flows.put(key, f)
 	var id uint32
 	if to.SrcPort != key.Tuple.SrcPort {
 		id = uint32(to.SrcPort)
 	}
-	s := r.res.add(StageConnect, id, to)
-	s.NAT = w.lastSNAT
-	return f
+	r.res.add(StageConnect, id, to).NAT = w.ports.row
+	return &r.st.flows.peek(key).val
 }
 
 // reserve returns the tuple that the connection leaves with: as translated by
@@ -72,24 +95,23 @@ func (r *run) reserve(key FlowKey, w *walk) (packet.Tuple, Reason) {
 	if r.st.flows.max < 2 {
 		return packet.Tuple{}, ReasonFlowTableFull
 	}
-	t, row := w.t, w.lastSNAT
-	block := row != nil && row.PortLast != 0 && hasBlock(t.Proto)
-	if !block {
+	t, ports := w.t, w.ports
+	if ports.last == 0 || !hasBlock(t.Proto) {
 		if r.free(key, w.zone, t) {
 			return t, ReasonNone
 		}
-		if row != nil && row.OneToOne {
+		if ports.row != nil && ports.row.OneToOne {
 			return t, ReasonSNATExhausted
 		}
 		return t, ReasonTupleInUse
 	}
-	if row.PortFirst <= t.SrcPort && t.SrcPort <= row.PortLast && r.free(key, w.zone, t) {
+	if ports.first <= t.SrcPort && t.SrcPort <= ports.last && r.free(key, w.zone, t) {
 		return t, ReasonNone
 	}
-	n := uint32(row.PortLast) - uint32(row.PortFirst) + 1
+	n := uint32(ports.last) - uint32(ports.first) + 1
 	h := Hash(key.Tuple)
 	for i := range min(n, maxPortTries) {
-		t.SrcPort = row.PortFirst + uint16((h+i)%n)
+		t.SrcPort = ports.first + uint16((h+i)%n)
 		if r.free(key, w.zone, t) {
 			return t, ReasonNone
 		}
@@ -116,6 +138,6 @@ func (r *run) free(key FlowKey, zone Zone, t packet.Tuple) bool {
 	if alive(e, peer, &r.ix.Set.Timeouts, r.now) {
 		return false
 	}
-	r.st.remove(e, peer)
+	r.st.expire(e, peer)
 	return true
 }

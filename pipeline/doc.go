@@ -11,9 +11,12 @@
 //	fragment.go  §4 later fragments
 //	icmp.go      §5 ICMP errors
 //	flow.go      §6 packets of known connections; connect.go new ones
-//	state.go     the connection table; lru.go its replacement
+//	state.go     what packets leave behind; lru.go the replacement of rows
+//	load.go      §6 open connections, fails and persistence; sweep.go the sweep
 //	walk.go      §7 the walk; firewall.go and nat.go its policies
-//	answer.go    §8 what is sent back
+//	balance.go   §8 virtual servers
+//	answer.go    §9 what is sent back
+//	tally.go     §10 counts
 //	hash.go      the hash of §6
 //	index.go     look-ups in a table.Set
 //

@@ -10,7 +10,12 @@ func (r *run) packet() {
 	key := FlowKey{Zone: r.zone, Tuple: r.p.Tuple()}
 	r.res.Key = key
 	e, peer := r.st.pair(key)
-	if e != nil && (!alive(e, peer, &r.ix.Set.Timeouts, r.now) || r.reopens(e)) {
+	switch {
+	case e == nil:
+	case !alive(e, peer, &r.ix.Set.Timeouts, r.now):
+		r.st.expire(e, peer)
+		e = nil
+	case r.reopens(e):
 		r.st.remove(e, peer)
 		e = nil
 	}
@@ -58,6 +63,10 @@ func (r *run) follow(e, peer *entry) outcome {
 	if e.val.Reply && (e.val.Gen != r.gen || r.differs(&e.val)) && !r.replyAgain(e, o) {
 		return dropped
 	}
+	if mtu := r.mtu(e.val.Out, r.p.TotalLen); mtu != 0 && e.val.Hops > 0 && !r.p.ICMPError() {
+		r.oversize(e, o, mtu)
+		return dropped
+	}
 	if e.val.Hops > 0 && r.p.TTL <= e.val.Hops {
 		r.exceeded(e, o)
 		return dropped
@@ -79,7 +88,7 @@ func (r *run) again(e, o *entry) outcome {
 		r.refuse(&w, e == o)
 		return dropped
 	}
-	if f := &o.val; w.t.Src != f.To.Src || w.t.Dst != f.To.Dst || w.t.DstPort != f.To.DstPort || w.zone != f.Peer {
+	if f := &o.val; w.t.Src != f.To.Src || w.t.Dst != f.To.Dst || w.t.DstPort != f.To.DstPort || w.zone != f.Peer || w.took.kept() != f.kept() {
 		if e == o {
 			r.st.remove(e, r.st.peer(e))
 			return gone
@@ -88,7 +97,7 @@ func (r *run) again(e, o *entry) outcome {
 		return dropped
 	}
 	r.take(o, &w)
-	o.val.Mid = w.mid()
+	o.val.Mid, o.val.Rules, o.val.NATs, o.val.Via = w.mid(), w.rules, w.nats, w.via
 	if e == o {
 		r.seenBy(&o.val)
 	}
@@ -97,7 +106,8 @@ func (r *run) again(e, o *entry) outcome {
 
 // walkAgain returns a walk of o in mode again for a packet of e.
 func (r *run) walkAgain(e, o *entry) walk {
-	w := walk{ix: r.ix, res: r.res, mode: modeAgain, original: o.key.Tuple, t: o.key.Tuple, routed: o.val.Routed}
+	w := r.walk(modeAgain, o.key.Tuple)
+	w.original, w.routed, w.kept = o.key.Tuple, o.val.Routed, o.val.kept()
 	if e == o {
 		w.routed, w.exact, w.dstMAC = r.routed, true, r.dstMAC
 	}
@@ -131,20 +141,29 @@ func (r *run) replyAgain(e, o *entry) bool {
 
 // walkReply returns a walk of e, the reply of o, in mode reply.
 func (r *run) walkReply(e, o *entry) walk {
-	w := walk{
-		ix: r.ix, res: r.res, mode: modeReply, original: o.key.Tuple, t: e.key.Tuple,
-		routed: r.routed, exact: true, dstMAC: r.dstMAC,
-	}
+	w := r.walk(modeReply, e.key.Tuple)
+	w.original, w.routed, w.exact, w.dstMAC = o.key.Tuple, r.routed, true, r.dstMAC
 	w.setSources(o)
+	w.served = o.val.Server != 0
 	return w
+}
+
+// walk returns a walk of t.
+func (r *run) walk(m mode, t packet.Tuple) walk {
+	return walk{ix: r.ix, st: r.st, now: r.now, res: r.res, mode: m, t: t}
+}
+
+// rewalk returns a walk of e by the packet's way.
+func (r *run) rewalk(e, o *entry) walk {
+	if e != o {
+		return r.walkReply(e, o)
+	}
+	return r.walkAgain(e, o)
 }
 
 // exceeded finds out who answers a packet of e whose TTL runs out.
 func (r *run) exceeded(e, o *entry) {
-	w := r.walkAgain(e, o)
-	if e != o {
-		w = r.walkReply(e, o)
-	}
+	w := r.rewalk(e, o)
 	w.limited, w.ttl = true, r.p.TTL
 	if w.start(e.key.Zone, r.in.Port) {
 		r.drop(StageFlow, r.zone.id(), ReasonTTLExceeded, e.val.To)
@@ -153,13 +172,38 @@ func (r *run) exceeded(e, o *entry) {
 	r.refuse(&w, true)
 }
 
+// mtu returns the MTU of an uplink if it is smaller than an IP packet of n
+// bytes, else 0.
+func (r *run) mtu(out table.PortID, n int) uint16 {
+	if u := r.ix.Set.Uplinks[out]; u != nil && int(u.MTU) < n {
+		return u.MTU
+	}
+	return 0
+}
+
+// oversize finds out who answers a packet of e that is larger than mtu.
+func (r *run) oversize(e, o *entry, mtu uint16) {
+	if w := r.rewalk(e, o); w.start(e.key.Zone, r.in.Port) {
+		r.tooBig(&w, mtu)
+	} else {
+		r.refuse(&w, true)
+	}
+}
+
+// tooBig drops a packet that w brought to an uplink whose MTU is smaller.
+func (r *run) tooBig(w *walk, mtu uint16) {
+	r.drop(StageDeliver, uint32(w.out), ReasonTooBig, w.t).InAddr = w.inAddr
+	a := icmpAnswer(packet.ICMPUnreachable, packet.ICMPFragmentationNeeded, w.inAddr)
+	a.mtu = mtu
+	r.reply(a)
+}
+
 // take makes the outcome of w that of e. Translation and peer stay: the caller
 // has seen that they are the same.
 func (r *run) take(e *entry, w *walk) {
 	f := &e.val
 	f.Gen, f.Hops = r.gen, w.hops
 	f.Out, f.OutMAC, f.NextHop = w.out, w.outMAC, w.nextHop
-	f.Rules = w.rules
 }
 
 // seenBy records how the packet's frame came.
@@ -168,6 +212,7 @@ func (r *run) seenBy(f *Flow) { f.Routed, f.SrcMAC, f.In = r.routed, r.srcMAC, r
 // track is step 4 of §6.
 func (r *run) track(e, peer *entry) {
 	s := next(e.val.State, e.val.Reply, r.p.Proto, r.p.Flags)
+	r.st.becomes(&e.val, e.key.Tuple.Proto, s, e.val.Reply && r.p.Flags&packet.RST != 0)
 	e.val.State, peer.val.State = s, s
 	e.val.Seen = r.now
 }
@@ -192,19 +237,26 @@ func next(s ConnState, reply bool, proto packet.Proto, flags packet.Flags) ConnS
 
 // forward is step 5 of §6: it applies f to the packet.
 func (r *run) forward(f *Flow) {
-	frame := r.apply(f)
-	packet.Translate(frame, f.To)
+	r.res.Frame = apply(r.res.Frame, &r.p, f)
+	packet.Translate(r.res.Frame, f.To)
+	f.count(&r.p)
 	r.deliver(f, f.To)
 	if r.p.First() {
 		r.rememberFragment()
+		r.release(f)
 	}
 }
 
-// apply copies the frame into the result, with f's MACs and TTL.
-func (r *run) apply(f *Flow) []byte {
-	r.res.Frame = append(r.res.Frame[:0], r.in.Frame...)
-	frame := r.res.Frame
-	dst, src := packet.MAC(f.OutMAC), r.p.EthSrc
+// count adds a packet that f forwarded.
+func (f *Flow) count(p *packet.Packet) {
+	f.Packets++
+	f.Bytes += uint64(p.TotalLen)
+}
+
+// apply overwrites frame with p's, with f's MACs and TTL.
+func apply(frame []byte, p *packet.Packet, f *Flow) []byte {
+	frame = append(frame[:0], p.Frame...)
+	dst, src := packet.MAC(f.OutMAC), p.EthSrc
 	switch {
 	case f.NextHop != 0:
 		src = packet.MAC{}
@@ -213,7 +265,7 @@ func (r *run) apply(f *Flow) []byte {
 	}
 	packet.SetMACs(frame, dst, src)
 	if f.Hops > 0 {
-		packet.SetTTL(frame, r.p.TTL-f.Hops)
+		packet.SetTTL(frame, p.TTL-f.Hops)
 	}
 	return frame
 }

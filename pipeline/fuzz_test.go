@@ -23,6 +23,9 @@ func FuzzRun(f *testing.F) {
 		{testset.UplinkEast, tcp(outside, "192.0.2.9", 5, "192.0.2.100", 80, syn)},
 		{testset.UplinkWest, udp(outside, "192.0.2.9", 5, "203.0.113.18", 5000)},
 		{testset.App1, raw(testset.App1, "10.1.1.10", "10.1.2.11", 47)},
+		{testset.Web1, web1ToVIP(5, syn)},
+		{testset.UplinkEast, tcp(outside, "198.18.0.9", 5, "203.0.113.24", 443, syn)},
+		{testset.Srv1, tcp(testset.Srv1, "10.1.3.11", 5, "10.96.0.10", 80, syn)},
 		{testset.DB1, about(testset.DB1, "10.1.2.10", "10.1.2.11", packet.Build(dbReply(syn)))},
 	}
 	for _, s := range seeds {
@@ -32,7 +35,8 @@ func FuzzRun(f *testing.F) {
 		f.Add(uint32(s.from), packet.Build(later))
 	}
 	f.Fuzz(func(t *testing.T, from uint32, frame []byte) {
-		fab := newFabric(t)
+		fab := newLBFabric(t)
+		fab.apply(change(mtu(1400), snat(testset.PoolFar, table.SNATAutoMap)))
 		check(t, fab, table.PortID(from), frame)
 		res := check(t, fab, table.PortID(from), frame)
 		fab.apply(func(s *table.Set) {
@@ -76,6 +80,10 @@ func check(t *testing.T, f *fabric, from table.PortID, frame []byte) Result {
 	case Pass:
 		if f.set.Uplinks[from] == nil {
 			t.Fatal("a port's frame was passed")
+		}
+	case Hold:
+		if res.Reason != ReasonNone || len(res.Frame) != 0 || f.st.Held() == 0 {
+			t.Fatalf("hold with reason %s and %d bytes", res.Reason, len(res.Frame))
 		}
 	default:
 		t.Fatal("no verdict")

@@ -17,23 +17,28 @@ var byValue = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 // fabric is the test set with a state, a generation and a time.
 type fabric struct {
-	t   testing.TB
-	set *table.Set
-	ix  *Index
-	st  *State
-	gen uint32
-	now Tick
+	t    testing.TB
+	base func() *table.Set
+	set  *table.Set
+	ix   *Index
+	st   *State
+	gen  uint32
+	now  Tick
+
+	sport uint16 // of the last connection that turns opened
 }
 
-func newFabric(t testing.TB) *fabric {
-	f := &fabric{t: t, st: NewState(1024), now: 1000}
+func newFabric(t testing.TB) *fabric { return newFabricOf(t, testset.New) }
+
+func newFabricOf(t testing.TB, base func() *table.Set) *fabric {
+	f := &fabric{t: t, base: base, st: NewState(1024), now: 1000}
 	f.apply(func(*table.Set) {})
 	return f
 }
 
 // apply makes a changed test set the next generation.
 func (f *fabric) apply(change func(*table.Set)) {
-	f.set = testset.New()
+	f.set = f.base()
 	change(f.set)
 	f.ix = NewIndex(f.set)
 	f.gen++
@@ -67,6 +72,15 @@ func (f *fabric) drop(from table.PortID, s packet.Spec, why Reason) Result {
 	return res
 }
 
+// hold sends s and demands that it waits for its first fragment.
+func (f *fabric) hold(from table.PortID, s packet.Spec) {
+	f.t.Helper()
+	res := f.send(from, s)
+	if res.Verdict != Hold || res.Reason != ReasonNone || len(res.Frame) != 0 {
+		f.t.Fatalf("%s %s, want hold: %s", res.Verdict, res.Reason, path(res))
+	}
+}
+
 func (f *fabric) decode(frame []byte) packet.Packet {
 	f.t.Helper()
 	var p packet.Packet
@@ -93,6 +107,9 @@ func path(res Result) string {
 		w := fmt.Sprintf("%s(%d", s.Stage, s.ID)
 		if s.Rule != 0 {
 			w += fmt.Sprintf(" #%d", s.Rule)
+		}
+		if s.Why != 0 {
+			w += " " + s.Why.String()
 		}
 		if s.Reason != ReasonNone {
 			w += " " + s.Reason.String()

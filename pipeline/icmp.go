@@ -12,7 +12,11 @@ func (r *run) icmpError() {
 	}
 	r.res.Key = FlowKey{Zone: r.zone, Tuple: quoted.Reversed()}
 	e, peer := r.st.pair(r.res.Key)
-	if e == nil || !alive(e, peer, &r.ix.Set.Timeouts, r.now) {
+	if e != nil && !alive(e, peer, &r.ix.Set.Timeouts, r.now) {
+		r.st.expire(e, peer)
+		e = nil
+	}
+	if e == nil {
 		r.unrelated()
 		return
 	}
@@ -35,6 +39,7 @@ func (r *run) forwardError(e *entry) {
 	if src == e.key.Tuple.Src {
 		src = f.To.Src
 	}
-	packet.TranslateError(r.apply(f), src, f.To.Dst, f.To.Reversed())
+	r.res.Frame = apply(r.res.Frame, &r.p, f)
+	packet.TranslateError(r.res.Frame, src, f.To.Dst, f.To.Reversed())
 	r.deliver(f, packet.Tuple{Src: src, Dst: f.To.Dst, Proto: packet.ICMP})
 }

@@ -8,13 +8,20 @@ import (
 	"github.com/weft-net/weft/table"
 )
 
-// Index is a Set with what look-ups by address need. It is immutable and safe
+// Index is a Set with what look-ups by address need, and the slots of its pools. It is immutable and safe
 // for concurrent use.
 type Index struct {
 	Set     *table.Set
 	routes  map[table.VRFID]*bart.Table[*table.Route]
 	members map[memberKey]*bart.Lite
 	realms  map[table.RealmID]*bart.Lite
+	pools   map[table.PoolID]*pool
+}
+
+// pool is a Pool with the members that its slots name.
+type pool struct {
+	*table.Pool
+	slots []*table.Member
 }
 
 type memberKey struct {
@@ -22,13 +29,15 @@ type memberKey struct {
 	realm table.RealmID
 }
 
-// NewIndex prepares set, which must not change afterwards. Cost O(set).
+// NewIndex prepares set, which must not change afterwards. Cost O(set), with
+// the slots of each pool: see table.Pool.Slots.
 func NewIndex(set *table.Set) *Index {
 	ix := &Index{
 		Set:     set,
 		routes:  map[table.VRFID]*bart.Table[*table.Route]{},
 		members: map[memberKey]*bart.Lite{},
 		realms:  map[table.RealmID]*bart.Lite{},
+		pools:   map[table.PoolID]*pool{},
 	}
 	for k, r := range set.Routes {
 		t := ix.routes[k.VRF]
@@ -48,7 +57,23 @@ func NewIndex(set *table.Set) *Index {
 			lite(ix.realms, id).Insert(p)
 		}
 	}
+	for id, p := range set.Pools {
+		ix.pools[id] = newPool(p, set.Health)
+	}
 	return ix
+}
+
+func newPool(p *table.Pool, health map[table.MemberID]table.Health) *pool {
+	byID := make(map[table.MemberID]*table.Member, len(p.Members))
+	for i := range p.Members {
+		byID[p.Members[i].ID] = &p.Members[i]
+	}
+	ids := p.Slots(health)
+	out := &pool{Pool: p, slots: make([]*table.Member, len(ids))}
+	for i, id := range ids {
+		out.slots[i] = byID[id]
+	}
+	return out
 }
 
 // lite returns m[k], making it if need be.
@@ -91,22 +116,34 @@ func Gateway(s *table.Segment, src netip.Addr) netip.Addr {
 	return s.Gateways[0].Addr()
 }
 
-// realm returns the realm that addr belongs to at a port of s. See table.Realm.
-func (ix *Index) realm(s table.SegmentID, addr netip.Addr) table.RealmID {
-	seg := ix.Set.Segments[s]
-	if seg == nil || seg.Realm == 0 {
-		return 0
-	}
-	if l := ix.realms[seg.Realm]; l != nil && l.Contains(addr) {
-		return seg.Realm
+// segmentRealm and vrfRealm return the realm of a segment and of a router.
+func (ix *Index) segmentRealm(id table.SegmentID) table.RealmID {
+	if s := ix.Set.Segments[id]; s != nil {
+		return s.Realm
 	}
 	return 0
 }
 
-// member reports whether addr, of a realm, is in an address set.
-func (ix *Index) member(set table.AddrSetID, realm table.RealmID, addr netip.Addr) bool {
-	for _, r := range [...]table.RealmID{realm, table.AnyRealm} {
-		if l := ix.members[memberKey{set, r}]; l != nil && l.Contains(addr) {
+func (ix *Index) vrfRealm(id table.VRFID) table.RealmID {
+	if v := ix.Set.VRFs[id]; v != nil {
+		return v.Realm
+	}
+	return 0
+}
+
+// realm returns the realm that addr belongs to where realm r is: r itself or 0.
+// See table.Realm.
+func (ix *Index) realm(r table.RealmID, addr netip.Addr) table.RealmID {
+	if l := ix.realms[r]; l != nil && l.Contains(addr) {
+		return r
+	}
+	return 0
+}
+
+// has reports whether m is in an address set.
+func (ix *Index) has(set table.AddrSetID, m member) bool {
+	for _, r := range [...]table.RealmID{m.realm, table.AnyRealm} {
+		if l := ix.members[memberKey{set, r}]; l != nil && l.Contains(m.addr) {
 			return true
 		}
 	}

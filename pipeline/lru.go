@@ -33,6 +33,9 @@ func (l *lru[K, V]) get(k K) *node[K, V] {
 	return n
 }
 
+// peek returns k's node, nil if there is none, and leaves no mark.
+func (l *lru[K, V]) peek(k K) *node[K, V] { return l.nodes[k] }
+
 // put enters or overwrites k; it replaces the oldest if there is no room.
 func (l *lru[K, V]) put(k K, v V) {
 	if n := l.get(k); n != nil {

@@ -8,39 +8,41 @@ import (
 	"github.com/weft-net/weft/table"
 )
 
-// maxTranslations bounds the translations of one address on one path (§9).
+// maxTranslations bounds the translations of one address on one path (§10).
 const maxTranslations = 2
 
-// dnat translates the destination by the first matching row of router id. It
-// reports whether the walk goes on.
+// dnat translates the destination by the first matching row of router id, and
+// asks the gateway firewall. It reports whether the walk goes on.
 func (w *walk) dnat(id table.VRFID) bool {
-	row := w.row(id, table.NATIn, w.uplink)
-	if row == nil {
-		return true
-	}
-	if row.Action == table.NATTranslate {
-		if w.dnats == maxTranslations {
-			return w.tooDeep(StageDNAT, id, row)
+	row, before := w.row(id, table.NATIn, w.uplink), w.t
+	if row != nil {
+		if row.Action == table.NATTranslate {
+			if w.dnats == maxTranslations {
+				return w.tooDeep(StageDNAT, id, row)
+			}
+			w.dnats++
+			w.t.Dst = translated(row, row.Dst, w.t.Dst)
+			if row.ToPort != 0 && (w.t.Proto == packet.TCP || w.t.Proto == packet.UDP) {
+				w.t.DstPort = row.ToPort
+			}
 		}
-		w.dnats++
-		w.t.Dst = translated(row, row.Dst, w.t.Dst)
-		if row.ToPort != 0 && (w.t.Proto == packet.TCP || w.t.Proto == packet.UDP) {
-			w.t.DstPort = row.ToPort
-		}
+		w.met(StageDNAT, id, row)
 	}
-	s := w.step(StageDNAT, uint32(id))
-	s.Rule, s.NAT = row.ID, row
-	return true
+	return w.gatewayIn(id, row, before)
 }
 
-// snat translates the source by the first matching row of router id, for what
-// leaves by uplink, or upwards if that is 0. It reports whether the walk goes
-// on. In mode reply there is nothing to do.
-func (w *walk) snat(id table.VRFID, uplink table.PortID) bool {
-	if w.mode == modeReply {
+// outwards is what a packet meets that leaves router id by uplink, or upwards
+// if that is 0: the gateway firewall, and the first matching row for its
+// source. It reports whether the walk goes on. In mode reply, and for what a
+// virtual server of this router sends, there is nothing to do.
+func (w *walk) outwards(id table.VRFID, uplink table.PortID) bool {
+	if w.mode == modeReply || w.took.vrf == id {
 		return true
 	}
 	row := w.row(id, table.NATOut, uplink)
+	if !w.gatewayOut(id, uplink, row) {
+		return false
+	}
 	if row == nil {
 		return true
 	}
@@ -48,14 +50,31 @@ func (w *walk) snat(id table.VRFID, uplink table.PortID) bool {
 		if w.snats == maxTranslations {
 			return w.tooDeep(StageSNAT, id, row)
 		}
-		w.t.Src = translated(row, row.Src, w.t.Src)
-		w.snats++
-		w.sources[w.snats] = w.t.Src
-		w.lastSNAT = row
+		w.snat(translated(row, row.Src, w.t.Src), sourcePorts{row: row, first: row.PortFirst, last: row.PortLast})
 	}
-	s := w.step(StageSNAT, uint32(id))
-	s.Rule, s.NAT = row.ID, row
+	w.met(StageSNAT, id, row)
 	return true
+}
+
+// sourcePorts is who translated a source last, and where new source ports come
+// from.
+type sourcePorts struct {
+	row         *table.NATRule // nil: nobody, or a virtual server
+	first, last uint16         // last is 0: there is no block
+}
+
+// snat makes src the source. The caller has seen that it is not the third.
+func (w *walk) snat(src netip.Addr, ports sourcePorts) {
+	w.t.Src, w.ports = src, ports
+	w.snats++
+	w.sources[w.snats] = src
+}
+
+// met records row.
+func (w *walk) met(stage Stage, id table.VRFID, row *table.NATRule) {
+	note(w.nats[:], row.ID)
+	s := w.step(stage, uint32(id))
+	s.Rule, s.NAT = row.ID, row
 }
 
 func (w *walk) tooDeep(stage Stage, id table.VRFID, row *table.NATRule) bool {

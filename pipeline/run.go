@@ -22,6 +22,7 @@ const (
 	Drop                       // nothing is sent; Reason is set
 	Answer                     // Frame goes back by Out, which is where the packet came from; Reason is set if it was dropped
 	Pass                       // the node's own stack takes it
+	Hold                       // a later fragment waits for the first one
 )
 
 func (v Verdict) String() string {
@@ -34,6 +35,8 @@ func (v Verdict) String() string {
 		return "answer"
 	case Pass:
 		return "pass"
+	case Hold:
+		return "hold"
 	}
 	return "none"
 }
@@ -41,15 +44,18 @@ func (v Verdict) String() string {
 // Result is what Run found. Its slices are reused by RunInto.
 type Result struct {
 	Verdict Verdict
-	Reason  Reason          // why the packet was not forwarded; none if Forward, Pass, or answered as it asked
-	Rule    uint32          // id of the DFW or NAT rule that dropped; 0: none
+	Reason  Reason          // why the packet was not forwarded; none if Forward, Pass, Hold, or answered as it asked
+	Rule    uint32          // id of the firewall or NAT rule, or of the virtual server, that dropped; 0: none
 	Out     table.PortID    // port or uplink; valid iff Forward or Answer
 	NextHop table.NextHopID // valid iff Forward to an uplink
-	// Frame is what is sent; empty iff Drop or Pass. For a forwarded packet
+	// Frame is what is sent; empty iff Drop, Pass or Hold. For a forwarded packet
 	// whose Out is an uplink both MACs are zero: the neighbour is the node's
 	// matter.
 	Frame []byte
-	Steps []Step // at most MaxSteps
+	// Followers are the held fragments that follow a first one out of Out, made
+	// like Frame.
+	Followers [][]byte
+	Steps     []Step // at most MaxSteps
 
 	Key        FlowKey      // of the packet, or of the flow that an ICMP error goes with; zero before one is looked up
 	New        bool         // this packet made the connection
@@ -57,7 +63,7 @@ type Result struct {
 	Hops       uint8        // routers passed; valid iff Forward
 }
 
-// MaxSteps bounds Result.Steps; what happens later is not recorded (§9).
+// MaxSteps bounds Result.Steps; what happens later is not recorded (§10).
 const MaxSteps = 32
 
 // Step is one thing that a packet met.
@@ -67,13 +73,16 @@ const MaxSteps = 32
 // the port that a packet came in by is judged once, at entry; a walk has a
 // step of its own for each further segment that it enters, and for its first
 // if it is a re-evaluation (§6). A reason that follows a route, as no_route,
-// has a second step of StageRoute.
+// has a second step of StageRoute; so has a router that balanced, for the way to
+// the member. StageLocal without a Route is a distributed VIP's, at a port.
+// StageGatewayIn and StageGatewayOut are there only where there is a ruleset.
 type Step struct {
 	Stage    Stage
 	ID       uint32     // where: port, segment or router; in StageConnect the new source port, 0 if it was kept
-	Rule     uint32     // DFW or NAT rule id; 0: default deny, or none
+	Rule     uint32     // firewall or NAT rule id, in StageLB and StageDLB the virtual server's; 0: default deny, or none
 	Src, Dst netip.Addr // after the step
 	Reason   Reason     // of a drop
+	Why      Why        // in StageLB and StageDLB: what made the member the chosen one; 0 in drops
 
 	// Detail for people; nil where it does not apply. Not part of what the
 	// eBPF programs report.
@@ -84,6 +93,9 @@ type Step struct {
 	Endpoint *table.Endpoint
 	InAddr   netip.Addr // in StageTTL and ICMP unreachable drops: the router's address that answers
 	NextHop  *table.NextHop
+	Server   *table.VirtualServer // in StageLB and StageDLB, and a tcp_state drop
+	Pool     *table.Pool          // of Server; nil also if it has none
+	Member   *table.Member        // nil also in drops
 }
 
 // add appends a step, which its caller may fill in until the next one. What
@@ -94,6 +106,18 @@ func (res *Result) add(stage Stage, id uint32, t packet.Tuple) *Step {
 	}
 	res.Steps = append(res.Steps, Step{Stage: stage, ID: id, Src: t.Src, Dst: t.Dst})
 	return &res.Steps[len(res.Steps)-1]
+}
+
+// follower appends an empty frame, with the storage of a former one if there is
+// any.
+func (res *Result) follower() *[]byte {
+	n := len(res.Followers)
+	if n < cap(res.Followers) {
+		res.Followers = res.Followers[:n+1]
+	} else {
+		res.Followers = append(res.Followers, nil)
+	}
+	return &res.Followers[n]
 }
 
 // Run says what one packet does in a Set, and enters that into st.
@@ -113,7 +137,7 @@ func Run(ix *Index, st *State, in Input, gen uint32, now Tick) Result {
 // slices are reused: it does not allocate for a known connection. in.Frame must
 // not be res.Frame.
 func RunInto(res *Result, ix *Index, st *State, in Input, gen uint32, now Tick) {
-	*res = Result{Frame: res.Frame[:0], Steps: res.Steps[:0]}
+	*res = Result{Frame: res.Frame[:0], Followers: res.Followers[:0], Steps: res.Steps[:0]}
 	r := run{ix: ix, st: st, in: in, gen: gen, now: now, res: res}
 	r.enter()
 }
@@ -202,6 +226,7 @@ func (r *run) drop(stage Stage, id uint32, why Reason, t packet.Tuple) *Step {
 // false, only a rejecting rule is heard by the sender.
 func (r *run) refuse(w *walk, answered bool) {
 	r.res.Verdict, r.res.Reason, r.res.Rule = Drop, w.reason, w.rule
+	r.st.refused(w.reason, w.rule)
 	if answered || w.answer.kind == answerReject {
 		r.reply(w.answer)
 	}

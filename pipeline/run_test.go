@@ -18,11 +18,13 @@ func TestRunIntoDoesNotAllocateForAKnownConnection(t *testing.T) {
 	}{
 		{"routed", testset.DB1, testset.DB2, db(syn)},
 		{"translated", testset.Web2, testset.UplinkEast, udp(testset.Web2, "10.1.1.11", 1024, "192.0.2.9", 53)},
+		{"by a virtual server", testset.Web1, testset.Srv1, web1ToVIP(5, syn)},
+		{"by a distributed one", testset.Web2, testset.Srv1, tcp(testset.Web2, "10.1.1.11", 5, "10.96.0.10", 80, syn)},
 		{"translated twice, inwards", testset.UplinkEast, testset.Web1, tcp(outside, "192.0.2.9", 5, "192.0.2.100", 80, syn)},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			f := newFabric(t)
+			f := newLBFabric(t)
 			f.forward(r.from, r.in, r.to)
 			in := Input{Port: r.from, Frame: packet.Build(r.in)}
 			var res Result
@@ -69,11 +71,16 @@ func TestRunLeavesTheInputAlone(t *testing.T) {
 func TestCloneSharesNothing(t *testing.T) {
 	f := newFabric(t)
 	f.forward(testset.DB1, db(syn), testset.DB2)
+	f.hold(testset.DB1, func() packet.Spec {
+		_, l := fragments(udp(testset.DB1, "10.1.2.10", 1, "10.1.2.11", 2))
+		return l
+	}())
 	c := f.st.Clone()
+	f.st.Sweep(f.now+3, f.set)
 	f.forward(testset.DB1, db(fin), testset.DB2)
 	f.forward(testset.DB1, udp(testset.DB1, "10.1.2.10", 1, "10.1.2.11", 2), testset.DB2)
-	if fl, _ := c.Flow(keyOf(db1Zone, db(0))); fl.State != ConnNew || c.Len() != 2 {
-		t.Errorf("%s, %d entries", fl.State, c.Len())
+	if fl, _ := c.Flow(keyOf(db1Zone, db(0))); fl.State != ConnNew || c.Len() != 2 || c.Held() != 1 {
+		t.Errorf("%s, %d entries, %d held", fl.State, c.Len(), c.Held())
 	}
 	n := 0
 	for range f.st.Flows() {

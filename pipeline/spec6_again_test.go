@@ -335,7 +335,7 @@ func TestSpec7_InAddressIsTheFirstGatewayIfNoneHoldsTheSource(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
-	for v, want := range map[Verdict]string{0: "none", Forward: "forward", Drop: "drop", Answer: "answer", Pass: "pass"} {
+	for v, want := range map[Verdict]string{0: "none", Forward: "forward", Drop: "drop", Answer: "answer", Pass: "pass", Hold: "hold"} {
 		if v.String() != want {
 			t.Errorf("verdict %d is %s, want %s", v, v, want)
 		}

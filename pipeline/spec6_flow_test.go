@@ -54,7 +54,7 @@ func TestSpec6_BothEntriesOfANewConnection(t *testing.T) {
 	}
 	want := Flow{
 		State: ConnNew, Gen: 1, Seen: 1000, Routed: true, SrcMAC: testset.MAC(testset.DB1), In: testset.DB1, Hops: 1,
-		Out: testset.DB2, OutMAC: testset.MAC(testset.DB2), To: orig.Tuple, Peer: db2Zone, Rules: [2]uint32{testset.RuleAny, 0},
+		Out: testset.DB2, OutMAC: testset.MAC(testset.DB2), To: orig.Tuple, Peer: db2Zone, Packets: 1, Bytes: 40, Rules: [6]uint32{testset.RuleAny},
 	}
 	if d := cmp.Diff(want, f.flow(orig), byValue); d != "" {
 		t.Error(d)
@@ -69,7 +69,7 @@ func TestSpec6_BothEntriesOfANewConnection(t *testing.T) {
 	}
 	want = Flow{
 		Reply: true, State: ConnReplied, Gen: 1, Seen: 1001, Routed: true, SrcMAC: testset.MAC(testset.DB2), In: testset.DB2, Hops: 1,
-		Out: testset.DB1, OutMAC: testset.MAC(testset.DB1), To: back.Tuple, Peer: db1Zone,
+		Out: testset.DB1, OutMAC: testset.MAC(testset.DB1), To: back.Tuple, Peer: db1Zone, Packets: 1, Bytes: 40,
 	}
 	if d := cmp.Diff(want, f.flow(back), byValue); d != "" {
 		t.Error(d)
@@ -172,7 +172,7 @@ func TestSpec6_Timeouts(t *testing.T) {
 			limit := Tick((r.seconds*1e9 + 1<<30 - 1) / (1 << 30))
 			for d, want := range map[Tick]int{limit: 2, limit + 1: 0} {
 				st := f.st.Clone()
-				st.Expire(f.now+d, f.set.Timeouts)
+				st.Sweep(f.now+d, f.set)
 				if st.Len() != want {
 					t.Errorf("%d entries after %d ticks, want %d", st.Len(), d, want)
 				}

@@ -97,6 +97,12 @@ const (
 	ReasonSNATExhausted
 	ReasonTupleInUse
 	ReasonFlowTableFull
+	ReasonGatewayRule
+	ReasonGatewayDefaultDeny
+	ReasonLBAccess
+	ReasonLBLimit
+	ReasonLBNoMember
+	ReasonTooBig
 	ReasonInternal
 )
 
@@ -140,6 +146,12 @@ var Reasons = []ReasonInfo{
 	{ReasonSNATExhausted, "snat_exhausted", "no free source port for this destination", "give the SNAT rule a larger translated_network"},
 	{ReasonTupleInUse, "tuple_in_use", "another connection already uses these addresses and ports at the destination", "use another source port"},
 	{ReasonFlowTableFull, "flow_table_full", "the flow table took no new entry", "raise the flow table's size"},
+	{ReasonGatewayRule, "gateway_rule", "a gateway firewall rule drops or rejects it", "change that rule, or put an ALLOW rule before it in the same or an earlier category"},
+	{ReasonGatewayDefaultDeny, "gateway_default_deny", "no gateway firewall rule of the interface matches", "add an ALLOW rule whose scope is this gateway or interface"},
+	{ReasonLBAccess, "lb_access", "the virtual server's access list does not let this client in", "change the group of access_list_control"},
+	{ReasonLBLimit, "lb_limit", "the virtual server, or every member that could take it, has as many connections as it may", "raise max_concurrent_connections, or add members"},
+	{ReasonLBNoMember, "lb_no_member", "no member of the pool takes connections", "see the members' admin_state and health"},
+	{ReasonTooBig, "too_big", "the packet is larger than the uplink's MTU", "let path MTU discovery work: do not filter ICMP type 3 code 4; or lower the sender's MTU"},
 	{ReasonInternal, "internal", "the kernel did not let the program change the packet", "this should not happen: report it with the packet"},
 }
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"iter"
+	"maps"
 	"net/netip"
 
 	"github.com/weft-net/weft/packet"
@@ -83,29 +84,59 @@ type Flow struct {
 	To      packet.Tuple // what packets leave with
 	// Mid is the source address between two source translations; invalid if
 	// there were fewer, and in a reply.
-	Mid   netip.Addr
-	Peer  Zone      // of the opposite direction
-	Rules [2]uint32 // DFW rules that allowed it: the first outwards, the last inwards; 0: none
+	Mid  netip.Addr
+	Peer Zone // of the opposite direction
+
+	Packets, Bytes uint64 // forwarded; IP total lengths. Not those of ICMP errors
+	// Who took the connection; 0: no virtual server. In both directions.
+	Server table.VirtualServerID
+	Member table.MemberID
+
+	// The rest is zero in a reply.
+
+	Via   bool                 // came by a virtual server: see table.Rule.ViaVIP
+	Rules [maxFlowRules]uint32 // firewall rules that allowed it, the first ones of its path; 0: no more
+	NATs  [maxFlowNATs]uint32  // NAT rules that it met, likewise
+	// What the tallies have already, of both directions.
+	TalliedPackets, TalliedBytes uint64
 }
+
+func (f *Flow) kept() kept { return kept{server: f.Server, member: f.Member} }
 
 func (f *Flow) peerKey() FlowKey { return FlowKey{Zone: f.Peer, Tuple: f.To.Reversed()} }
 
-// State is a connection table: flows and fragments. It is changed by Run and
-// Expire only, and is not safe for concurrent use.
+// State is what packets leave behind: flows, fragments, loads of virtual servers
+// and counts. It is changed by Run and Sweep only, and is not safe for
+// concurrent use.
 type State struct {
 	flows     *lru[FlowKey, Flow]
 	fragments *lru[fragmentKey, fragment]
+	held      *lru[heldKey, held]
+	clients   *lru[clientKey, client]
+
+	servers map[table.VirtualServerID]uint32 // open connections
+	members map[table.MemberID]load
+	turns   map[table.PoolID]uint32 // connections that took a slot in turn
+	tallies map[TallyKey]Tally
 }
 
 type entry = node[FlowKey, Flow]
 
 // NewState returns an empty table that holds at most maxFlows entries, two a
-// connection, and as many fragment rows. Beyond that the least recently used
-// one is replaced; with under 2 no connection can be entered.
+// connection, as many fragment rows, 1024 held fragments and 65536 persistence
+// rows. Beyond that the least recently used one is replaced; with under 2 no
+// connection can be entered. Loads and tallies have a row for each object of the
+// Sets since the last Sweep.
 func NewState(maxFlows int) *State {
 	return &State{
 		flows:     newLRU[FlowKey, Flow](maxFlows),
 		fragments: newLRU[fragmentKey, fragment](maxFlows),
+		held:      newLRU[heldKey, held](maxHeldRows),
+		clients:   newLRU[clientKey, client](maxClients),
+		servers:   map[table.VirtualServerID]uint32{},
+		members:   map[table.MemberID]load{},
+		turns:     map[table.PoolID]uint32{},
+		tallies:   map[TallyKey]Tally{},
 	}
 }
 
@@ -135,6 +166,10 @@ func (s *State) Len() int { return len(s.flows.nodes) }
 // Fragments returns the number of fragment rows.
 func (s *State) Fragments() int { return len(s.fragments.nodes) }
 
+// Held returns the number of fragments that wait for their first one, also of
+// those that are too old.
+func (s *State) Held() int { return len(s.held.nodes) }
+
 // Replaced returns how many flow entries and fragment rows gave way to newer ones.
 func (s *State) Replaced() (flows, fragments uint64) {
 	return s.flows.replaced, s.fragments.replaced
@@ -142,26 +177,9 @@ func (s *State) Replaced() (flows, fragments uint64) {
 
 // Clone returns a copy that shares nothing with s.
 func (s *State) Clone() *State {
-	return &State{flows: s.flows.clone(), fragments: s.fragments.clone()}
-}
-
-// Expire removes the pairs that are not alive, entries without a peer, and
-// fragment rows that are too old. Run never uses those: this only makes room.
-// Cost O(entries).
-func (s *State) Expire(now Tick, t table.Timeouts) {
-	for _, n := range s.flows.nodes {
-		peer := s.peer(n)
-		switch {
-		case peer == nil:
-			s.flows.remove(n)
-		case !alive(n, peer, &t, now):
-			s.remove(n, peer)
-		}
-	}
-	for _, n := range s.fragments.nodes {
-		if now-n.val.seen > fragmentTimeout {
-			s.fragments.remove(n)
-		}
+	return &State{
+		flows: s.flows.clone(), fragments: s.fragments.clone(), held: s.held.clone(), clients: s.clients.clone(),
+		servers: maps.Clone(s.servers), members: maps.Clone(s.members), turns: maps.Clone(s.turns), tallies: maps.Clone(s.tallies),
 	}
 }
 
@@ -187,11 +205,6 @@ func (s *State) peer(e *entry) *entry {
 		return nil
 	}
 	return p
-}
-
-func (s *State) remove(e, peer *entry) {
-	s.flows.remove(e)
-	s.flows.remove(peer)
 }
 
 // alive reports whether either half of a pair was seen recently enough.

@@ -7,7 +7,7 @@ import (
 	"github.com/weft-net/weft/table"
 )
 
-// maxRouters bounds the routers on one path (§9).
+// maxRouters bounds the routers on one path (§10).
 const maxRouters = 8
 
 // mode says what a walk is for. Source: docs/pipeline.md §7.
@@ -19,9 +19,12 @@ const (
 	modeReply                 // a reply entry: policy does not apply, translations are undone
 )
 
-// walk takes a tuple through the Set. It changes no state but appends Steps.
+// walk takes a tuple through the Set. It reads loads and persistence, changes no
+// state, and appends Steps.
 type walk struct {
 	ix  *Index
+	st  *State
+	now Tick
 	res *Result // takes the steps
 
 	// What is walked; set by whoever makes the walk.
@@ -32,6 +35,8 @@ type walk struct {
 	dstMAC   table.MAC    // of the frame; valid iff exact
 	limited  bool         // ttl counts
 	ttl      uint8
+	kept     kept // valid iff mode again
+	served   bool // mode reply: a virtual server took the original
 
 	t packet.Tuple // as translated so far
 
@@ -40,9 +45,14 @@ type walk struct {
 	sources     [maxTranslations + 1]netip.Addr
 	snats       uint8
 	dnats       uint8
-	lastSNAT    *table.NATRule
+	ports       sourcePorts
+	took        taken
+	via         bool        // it came by a virtual server: see table.Rule.ViaVIP
+	tier0       bool        // it has come to a Tier-0, which checked the source
+	vouched     bool        // a virtual server took it after that: no uRPF any more
 	strict      *table.Rule // an allowing rule with tcp_strict
-	rules       [2]uint32
+	rules       [maxFlowRules]uint32
+	nats        [maxFlowNATs]uint32
 	hops        uint8
 	routers     uint8
 	entered     bool // a segment
@@ -86,31 +96,43 @@ func (w *walk) start(zone Zone, in table.PortID) bool {
 
 // segment enters the segment of p from p.
 func (w *walk) segment(p *table.Port) bool {
-	first := !w.entered
-	w.entered = true
-	if w.mode != modeReply {
-		e := w.ix.Endpoint(p.Segment, w.t.Src)
-		if e == nil || e.Port != p.ID {
-			w.drop(StageSpoofguard, uint32(p.ID), ReasonSpoofguard)
-			return false
-		}
-		if !first || w.mode != modeNew { // else entry has said so
-			w.step(StageSpoofguard, uint32(p.ID)).Endpoint = e
-		}
-		if !w.firewall(StageDFWOut, e, e.Out, w.t.Dst) {
-			return false
-		}
+	src, s := w.t.Src, w.ix.Set.Segments[p.Segment]
+	if w.mode == modeReply {
+		w.undoneByDLB(p)
+	} else if !w.leavePort(p, s) {
+		return false
 	}
 	if !w.routed {
 		return w.bridge(p.Segment)
 	}
-	s := w.ix.Set.Segments[p.Segment]
 	if s == nil || s.VRF == 0 {
 		w.drop(StageL2, uint32(p.Segment), ReasonNoGateway)
 		return false
 	}
-	w.inAddr, w.above, w.uplink, w.lowerRouter = Gateway(s, w.t.Src), false, 0, 0
+	w.inAddr, w.above, w.uplink, w.lowerRouter = Gateway(s, src), false, 0, 0
 	return w.router(s.VRF)
+}
+
+// leavePort is what a packet meets at port p of segment s, nil if it is missing,
+// by which it enters the segment.
+func (w *walk) leavePort(p *table.Port, s *table.Segment) bool {
+	first := !w.entered
+	w.entered = true
+	e := w.ix.Endpoint(p.Segment, w.t.Src)
+	if e == nil || e.Port != p.ID {
+		w.drop(StageSpoofguard, uint32(p.ID), ReasonSpoofguard)
+		return false
+	}
+	if !first || w.mode != modeNew { // else entry has said so
+		w.step(StageSpoofguard, uint32(p.ID)).Endpoint = e
+	}
+	if !w.distribute(p, e) {
+		return false
+	}
+	if s != nil && s.Monitor != 0 {
+		w.via = true
+	}
+	return w.firewall(StageDFWOut, e, e.Out, w.t.Dst)
 }
 
 func (w *walk) bridge(segment table.SegmentID) bool {
@@ -134,15 +156,9 @@ func (w *walk) router(id table.VRFID) bool {
 		if !w.admit(id) {
 			return false
 		}
-		r := w.ix.Route(id, w.t.Dst)
-		if r != nil {
-			w.step(StageRoute, uint32(id)).Route = r
-			if r.Kind == table.RouteLocal || r.Kind == table.RouteNAT {
-				w.local(id, r)
-				return false
-			}
-		}
-		if !w.hop(id) {
+		w.tier0 = w.tier0 || w.kind(id) == table.Tier0
+		r, ok := w.route(id)
+		if !ok || !w.hop(id) {
 			return false
 		}
 		if r == nil || r.Kind == table.RouteDiscard || w.above && upwards(r.Kind) {
@@ -151,7 +167,7 @@ func (w *walk) router(id table.VRFID) bool {
 		}
 		switch r.Kind {
 		case table.RouteUp:
-			if !w.snat(id, 0) {
+			if !w.outwards(id, 0) {
 				return false
 			}
 			w.inAddr, w.above, w.uplink, w.lowerRouter = r.Via, false, 0, id
@@ -163,6 +179,74 @@ func (w *walk) router(id table.VRFID) bool {
 			return w.leave(id, r)
 		}
 	}
+}
+
+// route returns router id's route for the destination, nil if there is none;
+// at a VIP, the route for the member that gets the connection. ok is false if
+// the walk ends here.
+func (w *walk) route(id table.VRFID) (r *table.Route, ok bool) {
+	r = w.lookup(id)
+	if r == nil {
+		return nil, true
+	}
+	switch r.Kind {
+	case table.RouteLocal, table.RouteNAT:
+		w.local(id, r)
+		return nil, false
+	case table.RouteVIP:
+		return w.serve(id, r)
+	}
+	return r, true
+}
+
+// lookup returns and records router id's route for the destination.
+func (w *walk) lookup(id table.VRFID) *table.Route {
+	r := w.ix.Route(id, w.t.Dst)
+	if r != nil {
+		w.step(StageRoute, uint32(id)).Route = r
+	}
+	return r
+}
+
+// serve is route for a destination that is a VIP of router id.
+func (w *walk) serve(id table.VRFID, r *table.Route) (_ *table.Route, ok bool) {
+	vip := w.t.Dst
+	v, _ := w.server(table.VIPKey{VRF: id, Addr: vip})
+	if v == nil || w.mode == modeReply {
+		w.local(id, r)
+		return nil, false
+	}
+	if !w.balance(balancer{stage: StageLB, id: uint32(id), vrf: id, realm: w.ix.vrfRealm(id)}, v) {
+		return nil, false
+	}
+	w.via, w.vouched, w.inAddr, w.above, w.uplink = true, w.tier0, vip, false, 0
+	r = w.lookup(id)
+	if own(r) {
+		w.drop(StageLocal, uint32(id), ReasonNoListener).Route = r
+		return nil, false
+	}
+	return r, true
+}
+
+// own reports whether r is for an address of its router itself.
+func own(r *table.Route) bool {
+	return r != nil && (r.Kind == table.RouteLocal || r.Kind == table.RouteNAT || r.Kind == table.RouteVIP)
+}
+
+// distribute is the distributed load balancer of endpoint e, at port p.
+func (w *walk) distribute(p *table.Port, e *table.Endpoint) bool {
+	if e.DLB == 0 || !w.routed {
+		return true
+	}
+	v, ok := w.server(table.VIPKey{DLB: e.DLB, Addr: w.t.Dst})
+	if !ok {
+		return true
+	}
+	if v == nil {
+		w.answerLocal(uint32(p.ID), true)
+		return false
+	}
+	return w.balance(balancer{stage: StageDLB, id: uint32(p.ID), realm: w.ix.segmentRealm(p.Segment)}, v)
 }
 
 func upwards(k table.RouteKind) bool {
@@ -194,7 +278,7 @@ func (w *walk) leaveByUplink(id table.VRFID, r *table.Route) bool {
 		w.unreachable(StageRoute, uint32(id), ReasonNoRoute, packet.ICMPNetUnreachable).Route = r
 		return false
 	}
-	if !w.snat(id, nh.Uplink) {
+	if !w.outwards(id, nh.Uplink) {
 		return false
 	}
 	w.out, w.nextHop, w.zone = nh.Uplink, nh.ID, Zone{VRF: id}
@@ -202,7 +286,7 @@ func (w *walk) leaveByUplink(id table.VRFID, r *table.Route) bool {
 }
 
 func (w *walk) leaveByNodePort(id table.VRFID, r *table.Route) bool {
-	if !w.snat(id, 0) {
+	if !w.outwards(id, 0) {
 		return false
 	}
 	var p *table.Port
@@ -220,9 +304,7 @@ func (w *walk) leaveByNodePort(id table.VRFID, r *table.Route) bool {
 // admit is what a packet meets where it enters router id, before the route.
 func (w *walk) admit(id table.VRFID) bool {
 	if w.mode == modeReply {
-		if w.above {
-			w.untranslate(id)
-		}
+		w.untranslate(id)
 		return true
 	}
 	if w.spoofed(id) {
@@ -235,6 +317,9 @@ func (w *walk) admit(id table.VRFID) bool {
 // spoofed reports whether the source can not have come the way it did. What
 // comes up to a Tier-0 must be routed back to the Tier-1 that it came from.
 func (w *walk) spoofed(id table.VRFID) bool {
+	if w.vouched {
+		return false
+	}
 	fromTier1 := w.lowerRouter != 0 && w.kind(id) == table.Tier0 && w.kind(w.lowerRouter) == table.Tier1
 	if !w.above && !fromTier1 {
 		return false
@@ -247,7 +332,7 @@ func (w *walk) spoofed(id table.VRFID) bool {
 		return false
 	}
 	switch r.Kind {
-	case table.RouteConnected, table.RouteLocal, table.RouteNAT, table.RouteVia:
+	case table.RouteConnected, table.RouteLocal, table.RouteNAT, table.RouteVIP, table.RouteVia:
 		return true
 	case table.RouteDown:
 		return w.uplink != 0 && w.kind(id) == table.Tier0
@@ -279,30 +364,57 @@ func (w *walk) setSources(o *entry) {
 }
 
 // untranslate undoes, in mode reply, the source translation that the original
-// met when it left router id upwards.
+// met at router id. What a virtual server sent back goes up again if it came
+// from there.
 func (w *walk) untranslate(id table.VRFID) {
-	for i := len(w.sources) - 1; i > 0; i-- {
-		if w.sources[i] != w.t.Dst {
-			continue
-		}
-		if r := w.ix.Route(id, w.t.Dst); r != nil && (r.Kind == table.RouteNAT || r.Kind == table.RouteLocal) {
-			w.t.Dst = w.sources[i-1]
-		}
+	before, ok := w.before(w.t.Dst)
+	if !ok || !own(w.ix.Route(id, w.t.Dst)) {
 		return
 	}
+	w.t.Dst = before
+	if w.served {
+		w.above, w.uplink = false, 0
+	}
+}
+
+// undoneByDLB undoes, in mode reply, what the distributed load balancer of the
+// packet's sender made of its own source.
+func (w *walk) undoneByDLB(p *table.Port) {
+	e := w.ix.Endpoint(p.Segment, w.t.Src)
+	if !w.served || !w.routed || e == nil || e.DLB == 0 || w.ix.Set.VIPs[table.VIPKey{DLB: e.DLB, Addr: w.t.Dst}] == nil {
+		return
+	}
+	if before, ok := w.before(w.t.Dst); ok {
+		w.t.Dst = before
+	}
+}
+
+// before returns what source of the original became addr.
+func (w *walk) before(addr netip.Addr) (_ netip.Addr, ok bool) {
+	for i := len(w.sources) - 1; i > 0; i-- {
+		if w.sources[i] == addr {
+			return w.sources[i-1], true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 // local ends the walk at an address of router id itself.
 func (w *walk) local(id table.VRFID, r *table.Route) {
-	if r.Kind == table.RouteLocal && w.t.Proto == packet.ICMP && w.mode == modeNew {
-		w.step(StageLocal, uint32(id)).Route = r
+	w.answerLocal(uint32(id), r.Kind != table.RouteNAT).Route = r
+}
+
+// answerLocal ends the walk at an address that id itself has; listens is false
+// if only NAT has it.
+func (w *walk) answerLocal(id uint32, listens bool) *Step {
+	if listens && w.t.Proto == packet.ICMP && w.mode == modeNew {
 		w.answer = answer{kind: answerEcho}
-		return
+		return w.step(StageLocal, id)
 	}
-	if r.Kind == table.RouteLocal && w.t.Proto == packet.UDP {
+	if listens && w.t.Proto == packet.UDP {
 		w.answer = icmpAnswer(packet.ICMPUnreachable, packet.ICMPPortUnreachable, w.t.Dst)
 	}
-	w.drop(StageLocal, uint32(id), ReasonNoListener).Route = r
+	return w.drop(StageLocal, id, ReasonNoListener)
 }
 
 // hop counts router id.

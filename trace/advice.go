@@ -20,7 +20,11 @@ func (w *wording) drop(s pipeline.Step) *Drop {
 		d.RuleID, d.RuleName, d.RulePath = s.NAT.ID, s.NAT.Name, s.NAT.Path
 	}
 	if s.FWRule != nil {
-		d.RuleID, d.RuleName, d.RulePath, d.PolicyPath = s.FWRule.ID, s.FWRule.Name, s.FWRule.Path, s.FWRule.Policy
+		d.RuleID, d.RuleName, d.RulePath = s.FWRule.ID, s.FWRule.Name, s.FWRule.Path
+		d.PolicyPath, d.Category = s.FWRule.Policy, s.FWRule.Category
+	}
+	if d.Balance = w.balance(s, w.t.DstPort); d.Balance != nil {
+		d.RuleID = 0 // it is the virtual server's id
 	}
 	return d
 }
@@ -36,11 +40,12 @@ func answerText(res pipeline.Result) string {
 		return "TCP reset from " + p.Src.String()
 	}
 	words := map[[2]uint8]string{
-		{packet.ICMPUnreachable, packet.ICMPNetUnreachable}:  "net unreachable",
-		{packet.ICMPUnreachable, packet.ICMPHostUnreachable}: "host unreachable",
-		{packet.ICMPUnreachable, packet.ICMPPortUnreachable}: "port unreachable",
-		{packet.ICMPUnreachable, packet.ICMPAdminProhibited}: "administratively prohibited",
-		{packet.ICMPTimeExceeded, packet.ICMPNetUnreachable}: "time exceeded",
+		{packet.ICMPUnreachable, packet.ICMPNetUnreachable}:      "net unreachable",
+		{packet.ICMPUnreachable, packet.ICMPHostUnreachable}:     "host unreachable",
+		{packet.ICMPUnreachable, packet.ICMPPortUnreachable}:     "port unreachable",
+		{packet.ICMPUnreachable, packet.ICMPFragmentationNeeded}: "fragmentation needed",
+		{packet.ICMPUnreachable, packet.ICMPAdminProhibited}:     "administratively prohibited",
+		{packet.ICMPTimeExceeded, packet.ICMPNetUnreachable}:     "time exceeded",
 	}
 	return fmt.Sprintf("ICMP %s (%d/%d) from %s", words[[2]uint8{p.ICMPType, p.ICMPCode}], p.ICMPType, p.ICMPCode, p.Src)
 }
@@ -49,13 +54,18 @@ func answerText(res pipeline.Result) string {
 func (w *wording) advice(s pipeline.Step) string {
 	at := w.place(s, w.from)
 	where := at.Component + " (" + at.Path + ")"
+	if b := w.balance(s, w.t.DstPort); b != nil {
+		return balanceAdvice(s, b, where)
+	}
 	switch s.Reason {
-	case pipeline.ReasonDFWRule:
+	case pipeline.ReasonDFWRule, pipeline.ReasonGatewayRule:
 		if s.FWRule != nil {
 			return ruleAdvice(s.FWRule)
 		}
 	case pipeline.ReasonDFWDefaultDeny:
 		return fmt.Sprintf("no rule at %s matches %s %s: add an ALLOW rule for it that is applied to this port", where, service(w.t), w.remote(s))
+	case pipeline.ReasonGatewayDefaultDeny:
+		return fmt.Sprintf("no gateway firewall rule at %s matches %s from %s to %s: add an ALLOW rule for it whose scope is this gateway", where, service(w.t), s.Src, s.Dst)
 	case pipeline.ReasonSpoofguard:
 		return fmt.Sprintf("%s is no binding of %s: add it to the port's address_bindings, or send from one that is", s.Src, where)
 	case pipeline.ReasonARPUnknown:
@@ -92,28 +102,20 @@ func direction(s pipeline.Stage) string {
 // ruleAdvice says which rules would come before r.
 // Source: NSX admin guide, Distributed Firewall: categories are evaluated from
 // Ethernet to Application; an Ethernet rule decides nothing about IP packets.
+// Gateway Firewall: from Emergency to Default.
 func ruleAdvice(r *table.Rule) string {
-	verb := "drops"
-	if r.Action == table.Reject {
-		verb = "rejects"
-	}
 	before := "above it or in an earlier category"
 	switch r.Category {
 	case "Ethernet", "Emergency":
 		before = "above it"
+	case "SystemRules":
+		before = "above it or in category Emergency"
 	case "Infrastructure":
 		before = "above it or in category Emergency"
 	case "Environment":
 		before = "above it or in category Emergency or Infrastructure"
 	}
-	text := ruleName(r.ID, r.Name)
-	if r.Policy != "" {
-		text += " of policy " + r.Policy
-	}
-	if r.Category != "" {
-		text += " (category " + r.Category + ")"
-	}
-	return fmt.Sprintf("%s %s it; an ALLOW %s would let it pass", text, verb, before)
+	return fmt.Sprintf("%s %s it; an ALLOW %s would let it pass", ruleTitle(r), verb(r), before)
 }
 
 // remote words the far side of a firewall step.
@@ -157,6 +159,9 @@ func (w *wording) routeAdvice(s pipeline.Step, where string) string {
 func (w *wording) listenerAdvice(s pipeline.Step, where string) string {
 	if s.Route != nil && s.Route.Kind == table.RouteNAT {
 		return fmt.Sprintf("%s is an address for NAT at %s and no DNAT rule takes %s: add one, or use the workload's own address", s.Dst, where, service(w.t))
+	}
+	if s.Route == nil || s.Route.Kind == table.RouteVIP {
+		return fmt.Sprintf("%s is a VIP at %s and no virtual server takes %s: add one, or use a port that one has", s.Dst, where, service(w.t))
 	}
 	return fmt.Sprintf("%s is an address of %s itself, which answers ICMP echo only: use the address of a workload", s.Dst, where)
 }

@@ -29,6 +29,8 @@ func TestRuleAdviceNamesTheCategoriesBefore(t *testing.T) {
 			table.Rule{ID: 7, Category: "Infrastructure", Action: table.Drop},
 			"rule 7 (category Infrastructure) drops it; an ALLOW above it or in category Emergency would let it pass",
 		},
+		{table.Rule{ID: 7, Category: "SystemRules", Action: table.Drop}, "rule 7 (category SystemRules) drops it; an ALLOW above it or in category Emergency would let it pass"},
+		{table.Rule{ID: 7, Category: "Default", Action: table.Drop}, "rule 7 (category Default) drops it; an ALLOW above it or in an earlier category would let it pass"},
 		{table.Rule{ID: 7, Category: "Emergency", Action: table.Drop}, "rule 7 (category Emergency) drops it; an ALLOW above it would let it pass"},
 		{table.Rule{ID: 7, Category: "Ethernet", Action: table.Drop}, "rule 7 (category Ethernet) drops it; an ALLOW above it would let it pass"},
 	} {
@@ -45,6 +47,7 @@ func TestReasonsWithoutADetailHaveTheirDefault(t *testing.T) {
 	for _, why := range []pipeline.Reason{
 		pipeline.ReasonMartian, pipeline.ReasonTCPState, pipeline.ReasonSNATExhausted, pipeline.ReasonTupleInUse,
 		pipeline.ReasonFlowTableFull, pipeline.ReasonRouterLoop, pipeline.ReasonDFWRule, pipeline.ReasonNATDepth,
+		pipeline.ReasonGatewayRule, pipeline.ReasonTooBig,
 	} {
 		if got, want := w.advice(pipeline.Step{Stage: pipeline.StageConnect, Reason: why}), why.Info().Advice; got != want || want == "" {
 			t.Errorf("%s: got %q, want %q", why, got, want)

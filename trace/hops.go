@@ -83,6 +83,8 @@ func annotation(p packet.Packet) string {
 		return "!N"
 	case packet.ICMPHostUnreachable:
 		return "!H"
+	case packet.ICMPFragmentationNeeded:
+		return "!F"
 	case packet.ICMPAdminProhibited:
 		return "!X"
 	}

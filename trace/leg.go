@@ -46,7 +46,7 @@ type Object struct {
 type Hop struct {
 	Address netip.Addr `json:"address"` // invalid, "" in JSON: nobody answers, traceroute prints *
 	Object
-	Annotation string `json:"annotation,omitempty"` // !N, !H, !X as in traceroute(8)
+	Annotation string `json:"annotation,omitempty"` // !N, !H, !F, !X as in traceroute(8)
 }
 
 // Leg is one direction of a flow. Ports are those of packet.Tuple: in an ICMP
@@ -77,12 +77,14 @@ type Drop struct {
 	Stage  string `json:"stage"`  // a name of pipeline.Stages
 	Reason string `json:"reason"` // a name of pipeline.Reasons
 	Object
-	RuleID     uint32 `json:"rule_id,omitempty"` // of a firewall or NAT rule; 0: none
-	RuleName   string `json:"rule_name,omitempty"`
-	RulePath   string `json:"rule_path,omitempty"`
-	PolicyPath string `json:"policy_path,omitempty"` // of a firewall rule
-	Answer     string `json:"answer,omitempty"`      // what the sender is told; empty: nothing
-	Advice     string `json:"advice"`                // one line
+	RuleID     uint32   `json:"rule_id,omitempty"` // of a firewall or NAT rule; 0: none
+	RuleName   string   `json:"rule_name,omitempty"`
+	RulePath   string   `json:"rule_path,omitempty"`
+	PolicyPath string   `json:"policy_path,omitempty"` // of a firewall rule, as the next
+	Category   string   `json:"category,omitempty"`
+	Balance    *Balance `json:"balance,omitempty"` // of a virtual server
+	Answer     string   `json:"answer,omitempty"`  // what the sender is told; empty: nothing
+	Advice     string   `json:"advice"`            // one line
 }
 
 // Step is one thing that a packet met, in order.
@@ -92,6 +94,9 @@ type Step struct {
 	RuleID      uint32       `json:"rule_id,omitempty"`
 	RuleName    string       `json:"rule_name,omitempty"`
 	RulePath    string       `json:"rule_path,omitempty"`
+	PolicyPath  string       `json:"policy_path,omitempty"` // of a firewall rule, as the next
+	Category    string       `json:"category,omitempty"`
+	Balance     *Balance     `json:"balance,omitempty"`    // of a virtual server
 	Route       string       `json:"route,omitempty"`      // the matched route in words, the prefix first
 	RoutePath   string       `json:"route_path,omitempty"` // of the object that caused the route
 	Translation *Translation `json:"translation,omitempty"`

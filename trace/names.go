@@ -72,6 +72,12 @@ func (n names) place(s pipeline.Step, from table.PortID) Object {
 	case pipeline.StageParse, pipeline.StageSpoofguard, pipeline.StageNeighbour,
 		pipeline.StageDFWOut, pipeline.StageDFWIn, pipeline.StageDeliver:
 		return n.entrance(table.PortID(s.ID))
+	case pipeline.StageDLB:
+		return n.entrance(table.PortID(s.ID))
+	case pipeline.StageLocal:
+		if s.Route == nil { // a distributed VIP
+			return n.entrance(table.PortID(s.ID))
+		}
 	case pipeline.StageL2, pipeline.StageEndpoint:
 		return n.segment(table.SegmentID(s.ID))
 	case pipeline.StageConnect:
@@ -90,6 +96,8 @@ func (n names) route(r *table.Route) string {
 		return text + "the router itself"
 	case table.RouteNAT:
 		return text + "for NAT only"
+	case table.RouteVIP:
+		return text + "virtual servers"
 	case table.RouteUp:
 		return text + "up to " + n.router(r.To).Component + " via " + r.Via.String()
 	case table.RouteDown:

@@ -33,7 +33,9 @@ func (w *wording) step(s pipeline.Step) Step {
 	out := Step{Stage: s.Stage.String(), Object: w.place(s, w.from), Translation: translation(before, w.t)}
 	if s.FWRule != nil {
 		out.RuleID, out.RuleName, out.RulePath = s.FWRule.ID, s.FWRule.Name, s.FWRule.Path
+		out.PolicyPath, out.Category = s.FWRule.Policy, s.FWRule.Category
 	}
+	out.Balance = w.balance(s, before.DstPort)
 	if s.NAT != nil && s.Stage != pipeline.StageConnect {
 		out.RuleID, out.RuleName, out.RulePath = s.NAT.ID, s.NAT.Name, s.NAT.Path
 	}
@@ -41,8 +43,10 @@ func (w *wording) step(s pipeline.Step) Step {
 		out.Route, out.RoutePath = w.route(s.Route), s.Route.Source
 	}
 	out.Text = w.text(s, out)
-	if out.Translation != nil {
-		out.Text += ": " + out.Translation.From + " → " + out.Translation.To
+	if tr := out.Translation; tr != nil && out.Balance != nil {
+		out.Text += ": " + tr.From + " becomes " + tr.To
+	} else if tr != nil {
+		out.Text += ": " + tr.From + " → " + tr.To
 	}
 	return out
 }
@@ -61,6 +65,8 @@ func (w *wording) follow(s pipeline.Step) {
 		}
 	case pipeline.StageSNAT:
 		w.t.Src = s.Src
+	case pipeline.StageLB, pipeline.StageDLB:
+		w.t = balanced(w.t, s)
 	case pipeline.StageConnect:
 		if s.ID != 0 {
 			w.t.SrcPort = uint16(s.ID)
@@ -109,6 +115,10 @@ func (w *wording) text(s pipeline.Step, out Step) string {
 		return "the reply of a known connection"
 	case pipeline.StageDFWOut, pipeline.StageDFWIn:
 		return ruleText(out) + " allows it"
+	case pipeline.StageGatewayIn, pipeline.StageGatewayOut:
+		return ruleTitle(s.FWRule) + " allows it"
+	case pipeline.StageLB, pipeline.StageDLB:
+		return out.Balance.text()
 	case pipeline.StageL2:
 		return "bridged: " + w.owner(s.Endpoint)
 	case pipeline.StageDNAT, pipeline.StageSNAT:
@@ -145,6 +155,10 @@ func (w *wording) owner(e *table.Endpoint) string {
 func (w *wording) dropText(s pipeline.Step, out Step) string {
 	text := s.Reason.String()
 	switch {
+	case out.Balance != nil:
+		return text + ": " + out.Balance.text()
+	case gatewayStage(s.Stage) && s.FWRule != nil:
+		return text + ": " + ruleTitle(s.FWRule) + " " + verb(s.FWRule) + " it"
 	case s.FWRule != nil && s.FWRule.Action == table.Reject:
 		return text + ": " + ruleText(out) + " rejects it"
 	case out.RuleID != 0:
@@ -157,6 +171,30 @@ func (w *wording) dropText(s pipeline.Step, out Step) string {
 
 // ruleText names a step's rule.
 func ruleText(s Step) string { return ruleName(s.RuleID, s.RuleName) }
+
+func gatewayStage(s pipeline.Stage) bool {
+	return s == pipeline.StageGatewayIn || s == pipeline.StageGatewayOut
+}
+
+// ruleTitle names a firewall rule with its policy and category.
+func ruleTitle(r *table.Rule) string {
+	text := ruleName(r.ID, r.Name)
+	if r.Policy != "" {
+		text += " of policy " + r.Policy
+	}
+	if r.Category != "" {
+		text += " (category " + r.Category + ")"
+	}
+	return text
+}
+
+// verb says what a rule does that does not allow.
+func verb(r *table.Rule) string {
+	if r.Action == table.Reject {
+		return "rejects"
+	}
+	return "drops"
+}
 
 func ruleName(id uint32, name string) string {
 	text := "rule " + strconv.FormatUint(uint64(id), 10)

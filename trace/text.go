@@ -10,10 +10,14 @@ import (
 // Columns returns the headings of a Step's row.
 func (Step) Columns() []string { return []string{"STAGE", "COMPONENT", "PATH", "WHAT"} }
 
-// Row returns s as a line of a table. Its path is the rule's if there is one,
-// else the component's.
+// Row returns s as a line of a table. Its path is the rule's or the virtual
+// server's if there is one, else the component's.
 func (s Step) Row() []string {
-	return []string{s.Stage, s.Component, cmp.Or(s.RulePath, s.Path), s.Text}
+	path := cmp.Or(s.RulePath, s.Path)
+	if s.Balance != nil {
+		path = s.Balance.Server.Path
+	}
+	return []string{s.Stage, s.Component, path, s.Text}
 }
 
 // Heading says in one line which packet r is about.
@@ -94,6 +98,9 @@ func (d *Drop) text() string {
 	text := "at " + d.Component + ", " + d.Stage + ": " + d.Reason
 	if d.RuleID != 0 {
 		text += ", " + ruleName(d.RuleID, d.RuleName)
+	}
+	if d.Balance != nil {
+		text += ", " + d.Balance.Server.Component
 	}
 	if d.Answer != "" {
 		text += "; answered by " + d.Answer

@@ -10,6 +10,7 @@
 //	hops.go     what traceroute prints
 //	leg.go      Result and its parts
 //	steps.go    a pipeline.Step in words; names.go objects in words
+//	balance.go  what virtual servers did
 //	advice.go   what a person can do about a drop
 //	text.go     a Result for people
 //	resolve.go  what a person calls an end of a flow

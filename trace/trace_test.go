@@ -97,6 +97,7 @@ func TestTraces(t *testing.T) {
 	for _, tc := range []struct {
 		name              string
 		src, dst, service string
+		lb                bool // with load balancers
 		change            func(*table.Set)
 		want              Disposition
 		reason            pipeline.Reason // of the packet, or of its reply
@@ -145,10 +146,40 @@ func TestTraces(t *testing.T) {
 		{name: "reply-dropped", src: "web1", dst: "dmz1", service: "tcp/80", want: Delivered, reason: pipeline.ReasonNoRoute, hops: "10.1.1.1 100.64.0.0 100.64.0.3", change: func(s *table.Set) {
 			delete(s.Routes, table.RouteKey{VRF: testset.Blue, Prefix: netip.MustParsePrefix("0.0.0.0/0")})
 		}},
+		{name: "vip", lb: true, src: "web1", dst: "203.0.113.24", service: "tcp/80", want: Delivered, hops: "203.0.113.24 203.0.113.24"},
+		{name: "vip-far", lb: true, src: "192.0.2.77@east", dst: "203.0.113.24", service: "tcp/443", want: Delivered, hops: "192.0.2.2 203.0.113.24 100.64.0.0 100.64.0.3 203.0.113.24", change: func(s *table.Set) {
+			s.Pools[testset.PoolFar].SNAT = table.SNATAutoMap
+			s.Health = map[table.MemberID]table.Health{testset.MemberFar: {Why: "tcp-8443: connected"}}
+		}},
+		{name: "vip-own-member", lb: true, src: "srv1", dst: "203.0.113.24", service: "udp/53", want: Delivered, hops: "203.0.113.24 203.0.113.24"},
+		{name: "vip-echo", lb: true, src: "web1", dst: "203.0.113.24", service: "icmp", want: Delivered, hops: "203.0.113.24"},
+		{name: "vip-no-server", lb: true, src: "web1", dst: "203.0.113.24", service: "tcp/81", want: Dropped, reason: pipeline.ReasonNoListener},
+		{name: "vip-no-member", lb: true, src: "web1", dst: "203.0.113.24", service: "tcp/80", want: Dropped, reason: pipeline.ReasonLBNoMember, hops: "203.0.113.24", change: withoutMembers},
+		{name: "vip-no-pool", lb: true, src: "web1", dst: "203.0.113.24", service: "tcp/80", want: Dropped, reason: pipeline.ReasonLBNoMember, hops: "203.0.113.24", change: func(s *table.Set) {
+			delete(s.Pools, testset.PoolSrv)
+		}},
+		{name: "vip-access", lb: true, src: "web1", dst: "203.0.113.24", service: "tcp/80", want: Dropped, reason: pipeline.ReasonLBAccess, hops: "203.0.113.24", change: func(s *table.Set) {
+			s.VIPs[table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}].Servers[2].Access = 699
+		}},
+		{name: "vip-twice", lb: true, src: "srv1", dst: "10.96.0.10", service: "tcp/80", want: Dropped, reason: pipeline.ReasonNATDepth, change: func(s *table.Set) {
+			m := &s.Pools[testset.PoolCluster].Members[0]
+			m.Addr, m.Port = testset.VIPRed, 80
+		}},
+		{name: "dlb", lb: true, src: "web2", dst: "10.96.0.10", service: "tcp/80", want: Delivered, hops: "10.1.1.1 10.96.0.10"},
+		{name: "dlb-no-server", lb: true, src: "web2", dst: "10.96.0.10", service: "udp/80", want: Dropped, reason: pipeline.ReasonNoListener, hops: "10.96.0.10"},
+		{name: "gateway-allowed", src: "web1", dst: "192.0.2.77", service: "tcp/80", want: Delivered, hops: "10.1.1.1 100.64.0.0 198.51.100.1 192.0.2.77", change: gatewayRule(table.Allow)},
+		{name: "gateway-rejected", src: "web1", dst: "192.0.2.77", service: "tcp/80", want: Rejected, reason: pipeline.ReasonGatewayRule, hops: "10.1.1.1 192.0.2.77", change: gatewayRule(table.Reject)},
+		{name: "gateway-default-deny", src: "192.0.2.77@east", dst: "203.0.113.17", service: "tcp/80", want: Dropped, reason: pipeline.ReasonGatewayDefaultDeny, hops: "192.0.2.2", change: func(s *table.Set) {
+			s.VRFs[testset.Red].In = 699
+		}},
 		{name: "meant-another", src: "app2", dst: "web1", service: "icmp", want: Delivered, hops: "10.1.1.10"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			set := named(testset.New())
+			set := testset.New()
+			if tc.lb {
+				set = testset.WithLB()
+			}
+			named(set)
 			if tc.change != nil {
 				tc.change(set)
 			}
@@ -173,6 +204,24 @@ func TestTraces(t *testing.T) {
 	}
 }
 
+// gatewayRule gives the outer side of red one rule for everything.
+func gatewayRule(a table.RuleAction) func(*table.Set) {
+	return func(s *table.Set) {
+		const policy = "/infra/domains/default/gateway-policies/tenants"
+		s.Rulesets[698] = &table.Ruleset{ID: 698, Gateway: true, Rules: []*table.Rule{{
+			ID: 1698, Name: "outwards", Path: policy + "/rules/outwards", Policy: policy, Category: "LocalGatewayRules", Action: a, AnyRemote: true,
+		}}}
+		s.VRFs[testset.Red].Out = 698
+	}
+}
+
+// withoutMembers leaves PoolSrv with nobody who takes connections.
+func withoutMembers(s *table.Set) {
+	ms := s.Pools[testset.PoolSrv].Members
+	ms[0].Admin, ms[1].Admin, ms[2].Backup = table.MemberDisabled, table.MemberDraining, true
+	s.Health = map[table.MemberID]table.Health{testset.MemberSrv3: {Down: true, Why: "http-8080: 503 instead of 200"}}
+}
+
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
 	file := filepath.Join("testdata", name)
@@ -193,11 +242,21 @@ func golden(t *testing.T, name string, got []byte) {
 
 // TestJSONNamesAreStable pins the form that programs read.
 func TestJSONNamesAreStable(t *testing.T) {
-	for name, q := range map[string][3]string{
-		"delivered.json": {"192.0.2.77@east", "203.0.113.17", "tcp/80"},
-		"rejected.json":  {"web1", "db1", "tcp/3307"},
+	withLB := func(change func(*table.Set)) *table.Set {
+		set := named(testset.WithLB())
+		change(set)
+		return set
+	}
+	for name, q := range map[string]struct {
+		set               *table.Set
+		src, dst, service string
+	}{
+		"delivered.json": {named(testset.New()), "192.0.2.77@east", "203.0.113.17", "tcp/80"},
+		"rejected.json":  {named(testset.New()), "web1", "db1", "tcp/3307"},
+		"balanced.json":  {withLB(func(*table.Set) {}), "web1", "203.0.113.24", "tcp/80"},
+		"no-member.json": {withLB(withoutMembers), "web1", "203.0.113.24", "tcp/80"},
 	} {
-		res := ask(t, named(testset.New()), q[0], q[1], q[2])
+		res := ask(t, q.set, q.src, q.dst, q.service)
 		var b bytes.Buffer
 		e := json.NewEncoder(&b)
 		e.SetIndent("", "  ")
@@ -211,7 +270,7 @@ func TestJSONNamesAreStable(t *testing.T) {
 // TestAllPairs asks for every pair of ports and some services, and compares
 // what a Result says in several places.
 func TestAllPairs(t *testing.T) {
-	set := named(testset.New())
+	set := named(testset.WithLB())
 	ix := pipeline.NewIndex(set)
 	arrived, lost := 0, 0
 	for from := range set.Ports {

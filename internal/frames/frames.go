@@ -23,7 +23,15 @@ type Source struct {
 	ups   []*table.Uplink
 	addrs []netip.Addr
 	nums  []uint16
+	vips  []asked
 	past  []sent
+}
+
+// asked is what a virtual server takes, or just not.
+type asked struct {
+	addr  netip.Addr
+	proto packet.Proto
+	port  uint16
 }
 
 type sent struct {
@@ -44,7 +52,7 @@ func New(r *rand.Rand, set *table.Set) *Source {
 
 // Reset makes set the one that frames aim at; what was forwarded is kept.
 func (s *Source) Reset(set *table.Set) {
-	s.set, s.ports, s.ups, s.addrs = set, nil, nil, nil
+	s.set, s.ports, s.ups, s.addrs, s.vips = set, nil, nil, nil, nil
 	for _, e := range set.Endpoints {
 		if p := set.Ports[e.Port]; p != nil && p.Node == 0 {
 			s.ports = append(s.ports, e)
@@ -88,10 +96,28 @@ func (s *Source) edges() {
 			}
 		}
 	}
+	s.servers()
 	slices.SortFunc(s.addrs, netip.Addr.Compare)
 	s.addrs = slices.Compact(s.addrs)
 	slices.Sort(s.nums)
 	s.nums = slices.Compact(s.nums)
+}
+
+// servers collects what virtual servers are asked.
+func (s *Source) servers() {
+	for k, v := range s.set.VIPs {
+		s.addrs = append(s.addrs, k.Addr)
+		for _, server := range v.Servers {
+			for _, m := range server.Services {
+				for _, port := range []uint16{m.First, m.First, m.Last, m.Last + 1} {
+					s.vips = append(s.vips, asked{k.Addr, packet.Proto(m.Proto), port})
+				}
+			}
+		}
+	}
+	slices.SortFunc(s.vips, func(a, b asked) int {
+		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.proto, b.proto), cmp.Compare(a.port, b.port))
+	})
 }
 
 func (s *Source) prefix(p netip.Prefix) {
@@ -187,6 +213,13 @@ func (s *Source) fresh() (table.PortID, packet.Spec) {
 	}
 	in := s.entry(&spec)
 	s.transport(&spec)
+	if len(s.vips) > 0 && s.r.IntN(3) == 0 {
+		v := pick(s.r, s.vips)
+		spec.Dst, spec.Proto, spec.DstPort, spec.EthDst = v.addr, v.proto, v.port, packet.MAC(table.RouterMAC)
+		if s.r.IntN(16) != 0 {
+			spec.Flags = packet.SYN
+		}
+	}
 	s.fragment(&spec)
 	return in, spec
 }

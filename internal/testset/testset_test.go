@@ -8,7 +8,12 @@ import (
 
 // Every id that an object of the Set names is there.
 func TestReferencesResolve(t *testing.T) {
-	s := New()
+	for _, s := range []*table.Set{New(), WithLB()} {
+		testReferences(t, s)
+	}
+}
+
+func testReferences(t *testing.T, s *table.Set) {
 	for k, e := range s.Endpoints {
 		p := s.Ports[e.Port]
 		if p == nil || p.Segment != k.Segment || p.MAC != e.MAC || e.Segment != k.Segment || e.Addr != k.Addr {
@@ -57,6 +62,16 @@ func TestReferencesResolve(t *testing.T) {
 				if s.AddrSets[a] == nil {
 					t.Errorf("ruleset %d rule %d: no set %d", id, r.ID, a)
 				}
+			}
+		}
+	}
+	for k, v := range s.VIPs {
+		if v.Key != k || (k.VRF == 0) == (k.DLB == 0) || k.DLB != 0 && s.Services[k.DLB] == nil {
+			t.Errorf("VIP %v: %+v", k, v.Key)
+		}
+		for _, srv := range v.Servers {
+			if s.Pools[srv.Pool] == nil || s.Services[srv.Service] == nil || s.Services[srv.Service].VRF != k.VRF {
+				t.Errorf("VIP %v: virtual server %+v", k, srv)
 			}
 		}
 	}

@@ -92,7 +92,7 @@ func TestSpec7_Unreachables(t *testing.T) {
 	}
 }
 
-func TestSpec8_NeverAnswered(t *testing.T) {
+func TestSpec9_NeverAnswered(t *testing.T) {
 	f := newFabric(t)
 	f.forward(testset.DB1, tcp(testset.DB1, "10.1.2.10", 1, "10.1.2.11", 2, packet.SYN), testset.DB2)
 	rst := tcp(testset.DB1, "10.1.2.10", 1, "10.1.2.11", 2, packet.RST)
