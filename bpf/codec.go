@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"unsafe"
 
 	"github.com/weft-net/weft/table"
 )
@@ -15,45 +14,8 @@ type Device struct {
 	MAC     table.MAC // of the device; an uplink sends with it
 }
 
-// Entries are the rows of one map: key bytes to the bytes of one slot.
-type Entries map[string][]byte
-
-// Tables are the entries of every map that a Set fills, by map name.
-type Tables map[string]Entries
-
-// Encode turns a Set into map entries. A port without a device gets its
-// endpoints, so that it is answered for, but receives nothing.
-//
-// Errors name the object and the limit of the data plane that it exceeds
-// (docs/pipeline.md section 9).
-func Encode(set *table.Set, devices map[table.PortID]Device) (Tables, error) {
-	e := encoder{set: set, devices: devices, tables: Tables{}}
-	for _, name := range TableMaps {
-		e.tables[name] = Entries{}
-	}
-	e.ports()
-	e.segments()
-	e.vrfs()
-	e.routes()
-	e.nextHops()
-	e.nat()
-	flags := e.firewall()
-	e.endpoints(flags)
-	if e.err != nil {
-		return nil, e.err
-	}
-	return e.tables, nil
-}
-
-// TableMaps names the maps that Encode fills.
-var TableMaps = []string{
-	WeftMapWeftDevices, WeftMapWeftEndpoints, WeftMapWeftSegments, WeftMapWeftVrfs, WeftMapWeftRoutes,
-	WeftMapWeftNexthops, WeftMapWeftNatIndex, WeftMapWeftNat, WeftMapWeftIdentities, WeftMapWeftRules,
-}
-
 // Timeouts returns t in ticks, in the order of enum timeout_class.
 func Timeouts(t table.Timeouts) [WeftTimeoutClassTIMEOUTS]uint32 {
-	ticks := func(s uint32) uint32 { return uint32((uint64(s)*1e9 + (1 << 30) - 1) >> 30) }
 	return [WeftTimeoutClassTIMEOUTS]uint32{
 		WeftTimeoutClassTIMEOUT_TCP_OPENING:     ticks(t.TCPOpening),
 		WeftTimeoutClassTIMEOUT_TCP_ESTABLISHED: ticks(t.TCPEstablished),
@@ -64,6 +26,9 @@ func Timeouts(t table.Timeouts) [WeftTimeoutClassTIMEOUTS]uint32 {
 		WeftTimeoutClassTIMEOUT_OTHER:           ticks(t.Other),
 	}
 }
+
+// ticks returns seconds in the programs' unit, rounded up.
+func ticks(s uint32) uint32 { return uint32((uint64(s)*1e9 + (1 << 30) - 1) >> 30) }
 
 // MapAddr returns a as the programs hold it: 128 bit, IPv4 mapped.
 func MapAddr(a netip.Addr) WeftAddr {
@@ -103,133 +68,122 @@ func mapPrefix(p netip.Prefix) (WeftAddr, uint32) {
 	return MapAddr(p.Masked().Addr()), bits
 }
 
-// raw returns the bytes of a map key or value.
-func raw[T any](v *T) []byte {
-	return append([]byte(nil), unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))...)
+// canonical returns the one form of a prefix that has its map key; the invalid
+// Prefix has none.
+func canonical(p netip.Prefix) netip.Prefix {
+	if !p.IsValid() {
+		return netip.Prefix{}
+	}
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked()
 }
 
-type encoder struct {
-	set     *table.Set
-	devices map[table.PortID]Device
-	tables  Tables
-	err     error
+// ref is how rows refer to a ruleset; 0: none.
+func (v *view) ref(id table.RulesetID) WeftRulesetRef {
+	if id == 0 {
+		return WeftRulesetRef{}
+	}
+	return WeftRulesetRef{Id: uint32(id), Flags: v.flagsOf(id)}
 }
 
-// put enters a row; the caller has set the value's Present.
-func put[K, V any](e *encoder, name string, k K, v V) {
-	e.tables[name][string(raw(&k))] = raw(&v)
+func (v *view) port(id table.PortID, p *table.Port) {
+	d, ok := v.devices[id]
+	if !ok || p.Node != 0 {
+		return
+	}
+	put(v, WeftMapWeftDevices, d.IfIndex, WeftDevice{
+		Present: present, Kind: uint32(WeftDeviceKindDEVICE_PORT), Id: uint32(id), Segment: uint32(p.Segment), Mac: p.MAC,
+	})
 }
 
-// limit notes the first object that the data plane can not hold.
-func (e *encoder) limit(object, what string, got, most int) bool {
-	if got > most && e.err == nil {
-		e.err = fmt.Errorf("%s: %s: %d (at most %d)", object, what, got, most)
+func (v *view) uplink(id table.PortID, u *table.Uplink) {
+	d, ok := v.devices[id]
+	if !ok {
+		return
 	}
-	return got > most
+	_, bits := mapPrefix(u.Address)
+	put(v, WeftMapWeftDevices, d.IfIndex, WeftDevice{
+		Present: present, Kind: uint32(WeftDeviceKindDEVICE_UPLINK), Id: uint32(id), Vrf: uint32(u.VRF),
+		Address: MapAddr(u.Address.Addr()), Plen: bits, Mac: d.MAC, In: v.ref(u.In),
+	})
 }
 
-func (e *encoder) ports() {
-	for id, p := range e.set.Ports {
-		d, ok := e.devices[id]
-		if !ok || p.Node != 0 {
-			continue
-		}
-		put(e, WeftMapWeftDevices, d.IfIndex, WeftDevice{
-			Present: present, Kind: uint32(WeftDeviceKindDEVICE_PORT), Id: uint32(id), Segment: uint32(p.Segment), Mac: p.MAC,
-		})
+func (v *view) segment(id table.SegmentID, s *table.Segment) {
+	w := WeftSegment{Present: present, Vrf: uint32(s.VRF), Realm: uint32(s.Realm), Monitor: uint32(s.Monitor), Gateways: uint32(len(s.Gateways))}
+	if v.limit(len(s.Gateways), len(w.Gateway), "gateways", func() string { return s.Path }) {
+		return
 	}
-	for id, u := range e.set.Uplinks {
-		d, ok := e.devices[id]
-		if !ok {
-			continue
-		}
-		_, bits := mapPrefix(u.Address)
-		put(e, WeftMapWeftDevices, d.IfIndex, WeftDevice{
-			Present: present, Kind: uint32(WeftDeviceKindDEVICE_UPLINK), Id: uint32(id), Vrf: uint32(u.VRF),
-			Address: MapAddr(u.Address.Addr()), Plen: bits, Mac: d.MAC,
-		})
+	for i, g := range s.Gateways {
+		_, bits := mapPrefix(g)
+		w.Gateway[i] = WeftGateway{Addr: MapAddr(g.Addr()), Plen: bits}
 	}
+	put(v, WeftMapWeftSegments, uint32(id), w)
 }
 
-func (e *encoder) segments() {
-	for id, s := range e.set.Segments {
-		v := WeftSegment{Present: present, Vrf: uint32(s.VRF), Realm: uint32(s.Realm), Gateways: uint32(len(s.Gateways))}
-		if e.limit(s.Path, "gateways", len(s.Gateways), len(v.Gateway)) {
-			return
-		}
-		for i, g := range s.Gateways {
-			_, bits := mapPrefix(g)
-			v.Gateway[i] = WeftGateway{Addr: MapAddr(g.Addr()), Plen: bits}
-		}
-		put(e, WeftMapWeftSegments, uint32(id), v)
+func (v *view) vrf(id table.VRFID, r *table.VRF) {
+	w := WeftVrf{
+		Present: present, Kind: uint32(r.Kind), NodePort: uint32(r.NodePort), Realm: uint32(r.Realm),
+		In: v.ref(r.In), Out: v.ref(r.Out),
 	}
+	if p := v.set.Ports[r.NodePort]; p != nil {
+		w.NodeSegment = uint32(p.Segment)
+	}
+	if v.set.NAT[table.NATKey{VRF: id, Dir: table.NATOut}] != nil {
+		w.Flags |= vrfNATOut
+	}
+	if v.set.NAT[table.NATKey{VRF: id, Dir: table.NATIn}] != nil {
+		w.Flags |= vrfNATIn
+	}
+	put(v, WeftMapWeftVrfs, uint32(id), w)
 }
 
-func (e *encoder) vrfs() {
-	for id, r := range e.set.VRFs {
-		v := WeftVrf{Present: present, Kind: uint32(r.Kind), NodePort: uint32(r.NodePort)}
-		if p := e.set.Ports[r.NodePort]; p != nil {
-			v.NodeSegment = uint32(p.Segment)
-		}
-		if l := e.set.NAT[table.NATKey{VRF: id, Dir: table.NATOut}]; l != nil {
-			v.Flags |= vrfNATOut
-		}
-		if l := e.set.NAT[table.NATKey{VRF: id, Dir: table.NATIn}]; l != nil {
-			v.Flags |= vrfNATIn
-		}
-		put(e, WeftMapWeftVrfs, uint32(id), v)
+func (v *view) route(k table.RouteKey, r *table.Route) {
+	addr, bits := mapPrefix(k.Prefix)
+	w := WeftRoute{
+		Present: present, Kind: uint32(r.Kind), Segment: uint32(r.Segment), To: uint32(r.To),
+		Via: MapAddr(r.Via), Nexthops: uint32(len(r.NextHops)),
 	}
+	if v.limit(len(r.NextHops), len(w.Nexthop), "next hops", func() string { return fmt.Sprintf("route %v", k.Prefix) }) {
+		return
+	}
+	for i, id := range r.NextHops {
+		w.Nexthop[i] = uint32(id)
+	}
+	put(v, WeftMapWeftRoutes, WeftRouteKey{Plen: 32 + bits, Vrf: uint32(k.VRF), Addr: addr}, w)
 }
 
-func (e *encoder) routes() {
-	for k, r := range e.set.Routes {
-		addr, bits := mapPrefix(k.Prefix)
-		v := WeftRoute{
-			Present: present, Kind: uint32(r.Kind), Segment: uint32(r.Segment), To: uint32(r.To),
-			Via: MapAddr(r.Via), Nexthops: uint32(len(r.NextHops)),
-		}
-		if e.limit(fmt.Sprintf("route %v", k.Prefix), "next hops", len(r.NextHops), len(v.Nexthop)) {
-			return
-		}
-		for i, id := range r.NextHops {
-			v.Nexthop[i] = uint32(id)
-		}
-		put(e, WeftMapWeftRoutes, WeftRouteKey{Plen: 32 + bits, Vrf: uint32(k.VRF), Addr: addr}, v)
+func (v *view) nextHop(id table.NextHopID, n *table.NextHop) {
+	w := WeftNexthop{
+		Present: present, Ifindex: v.devices[n.Uplink].IfIndex, Uplink: uint32(n.Uplink), Addr: MapAddr(n.Addr),
 	}
+	if u := v.set.Uplinks[n.Uplink]; u != nil {
+		w.Mtu, w.Out = uint32(u.MTU), v.ref(u.Out)
+	}
+	put(v, WeftMapWeftNexthops, uint32(id), w)
 }
 
-func (e *encoder) nextHops() {
-	for id, n := range e.set.NextHops {
-		put(e, WeftMapWeftNexthops, uint32(id), WeftNexthop{
-			Present: present, Ifindex: e.devices[n.Uplink].IfIndex, Uplink: uint32(n.Uplink), Addr: MapAddr(n.Addr),
-		})
+func (v *view) endpoint(k table.EndpointKey, ep *table.Endpoint) {
+	p := v.set.Ports[ep.Port]
+	if p == nil {
+		return
 	}
-}
-
-// endpoints needs the flags of every ruleset, which say what to look up.
-func (e *encoder) endpoints(flags map[table.RulesetID]uint32) {
-	refs := func(path string, ids []table.RulesetID) (r [3]WeftRulesetRef) {
-		if e.limit(path, "rulesets", len(ids), len(r)) {
-			return r
-		}
-		for i, id := range ids {
-			r[i] = WeftRulesetRef{Id: uint32(id), Flags: flags[id]}
-		}
-		return r
+	w := WeftEndpoint{Present: present, Port: uint32(ep.Port), Node: uint32(p.Node), Mac: ep.MAC, Dlb: uint32(ep.DLB)}
+	if p.Node == 0 {
+		w.Ifindex = v.devices[ep.Port].IfIndex
 	}
-	for k, ep := range e.set.Endpoints {
-		p := e.set.Ports[ep.Port]
-		if p == nil {
-			continue
-		}
-		v := WeftEndpoint{Present: present, Port: uint32(ep.Port), Node: uint32(p.Node), Mac: ep.MAC}
-		if p.Node == 0 {
-			v.Ifindex = e.devices[ep.Port].IfIndex
-		}
-		if ep.Unfiltered {
-			v.Unfiltered = 1
-		}
-		v.Out, v.In = refs(p.Path, ep.Out), refs(p.Path, ep.In)
-		put(e, WeftMapWeftEndpoints, WeftEndpointKey{Segment: uint32(k.Segment), Addr: MapAddr(k.Addr)}, v)
+	if ep.Unfiltered {
+		w.Unfiltered = 1
 	}
+	if v.limit(max(len(ep.Out), len(ep.In)), len(w.Out), "rulesets", func() string { return p.Path }) {
+		return
+	}
+	for i, id := range ep.Out {
+		w.Out[i] = v.ref(id)
+	}
+	for i, id := range ep.In {
+		w.In[i] = v.ref(id)
+	}
+	put(v, WeftMapWeftEndpoints, WeftEndpointKey{Segment: uint32(k.Segment), Addr: MapAddr(k.Addr)}, w)
 }

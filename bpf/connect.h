@@ -51,6 +51,10 @@ __noinline int reserve(struct work *x)
 	if (p) {
 		if (half_alive(x, f) || half_alive(x, p))
 			return TAKEN;
+		if (f->flags & FLOW_REPLY)
+			let_go(p, f, other.t.proto, true);
+		else
+			let_go(f, p, other.t.proto, true);
 		forget(&other);
 	} else if (f && age(x->now, f->seen) <= 1) {
 		return TAKEN; /* another CPU is about to enter the other half */
@@ -137,8 +141,16 @@ __noinline int connect_flow(struct work *x)
 		drop_at(w, STAGE_CONNECT, 0, 0, REASON_TCP_STATE);
 		return 0;
 	}
+	if (x->p.t.proto == IPPROTO_TCP && state == STATE_ESTABLISHED && w->server) {
+		drop_at(w, STAGE_CONNECT, 0, 0, REASON_TCP_STATE);
+		w->answer = ANSWER_REJECT;
+		return 0;
+	}
 	__builtin_memset(f, 0, sizeof(*f));
 	f->seen = x->now;
+	f->born = x->now;
+	f->server = w->server;
+	f->member = w->member;
 	f->state = state;
 	f->timeout = timeout_of(x->key.t.proto, state);
 	f->flags = FLOW_REPLY;
@@ -168,7 +180,10 @@ __noinline int connect_flow(struct work *x)
 	f->flags &= ~FLOW_REPLY;
 	tuple_exchange(&f->t, &x->peer.t);
 	f->peer_zone = w->out_zone;
+	f->packets = 1;
+	f->bytes = x->p.total;
 	f->mid_src = w->mid_src;
+	take_rules(f, w);
 	take_entry(x, f, &x->key);
 	take_outcome(x, f);
 	if (!enter_original(x)) {
@@ -178,6 +193,7 @@ __noinline int connect_flow(struct work *x)
 	}
 	if (x->dead && !key_eq(&x->peer, &x->old))
 		bury(x, false);
+	load_on(w, f);
 	expect_reply(x);
 	return 1;
 }

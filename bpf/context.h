@@ -42,6 +42,7 @@ struct walk {
 	struct tuple t;  /* as sent */
 	struct tuple t0; /* its connection's first packet, for hashes */
 	__u32 slot;
+	__u32 now; /* tick */
 	__u32 ttl; /* remaining; WALK_NO_TTL: does not run out */
 	__u8 mode;
 	__u8 routed;
@@ -52,6 +53,10 @@ struct walk {
 	__u8 echo_request;
 	__u8 guarded; /* the packet passed spoofguard where it entered */
 	__u8 from_uplink;
+	/* mode again: who took the connection; 0: nobody */
+	__u32 kept_server;
+	__u32 kept_member;
+	struct ruleset_ref uplink_in; /* valid iff from_uplink */
 	/* mode reply: the original's sources, last first */
 	struct addr undo_from[2];
 	struct addr undo_to[2];
@@ -78,6 +83,14 @@ struct walk {
 	struct addr in_addr;  /* who sends ICMP errors */
 	struct addr endpoint; /* address to deliver to on segment */
 	struct addr mid_src;
+	__u8 by_server; /* a virtual server at a router took it, or a monitor sent it */
+	__u8 tier0;     /* it has come to a Tier-0, which checked the source */
+	__u8 vouched;   /* a virtual server took it after that: no uRPF any more */
+	__u8 nrules;
+	__u8 nnats;
+	__u32 server_vrf; /* the router of that virtual server */
+	__u32 rules[8]; /* MAX_FLOW_RULES are used */
+	__u32 nats[MAX_FLOW_NATS];
 
 	/* firewall's and NAT's question and answer */
 	struct ruleset_ref ruleset[MAX_RULESETS];
@@ -85,6 +98,28 @@ struct walk {
 	__u32 realm;
 	__u32 nat_iface;
 	__u32 nat_dir;
+	__u32 hit; /* rule that decided; 0: none */
+	__u8 hit_strict;
+	__u8 hit_logged;
+
+	/* the gateway's firewall: question */
+	struct ruleset_ref gateway;
+	struct addr gw_src;
+	struct addr gw_dst;
+	__u16 gw_svc;
+
+	/* the virtual server's choice */
+	__u8 why;     /* enum why */
+	__u8 in_turn; /* connect moves the pool's counter on */
+	__u32 server;
+	__u32 member;
+	__u32 pool;
+	__u32 persist;
+	struct vip_key vip_key;
+	struct slots_key slots_key;
+	struct member_key member_key;
+	struct gauge_key gauge_key;
+	struct client_key client_key;
 
 	/* the outcome */
 	__u8 outcome;
@@ -98,6 +133,7 @@ struct walk {
 	__u32 out;      /* ifindex */
 	__u32 out_port; /* table.PortID */
 	__u32 out_zone;
+	__u32 mtu; /* of the uplink; 0: no limit */
 	struct addr answer_addr;
 	struct addr nexthop;
 
@@ -106,15 +142,13 @@ struct walk {
 
 #define WALK_NO_TTL 256
 
-/* Out of line: only traced packets come here. */
-__noinline int record_step(struct walk *w, __u32 stage, __u32 id, __u32 rule)
+/* What is beyond MAX_STEPS is not kept. */
+inline_fn void write_step(struct walk *w, __u32 stage, __u32 id, __u32 rule, __u8 reason, __u8 why)
 {
-	if (!w)
-		return 0;
 	__u32 n = w->event.steps;
 
 	if (n >= MAX_STEPS)
-		return 0;
+		return;
 	struct step *s = &w->event.step[n & (MAX_STEPS - 1)];
 
 	s->id = id;
@@ -122,8 +156,16 @@ __noinline int record_step(struct walk *w, __u32 stage, __u32 id, __u32 rule)
 	s->src = w->src;
 	s->dst = w->dst;
 	s->stage = stage;
-	s->reason = 0;
+	s->reason = reason;
+	s->why = why;
 	w->event.steps = n + 1;
+}
+
+/* Out of line: only traced packets come here. */
+__noinline int record_step(struct walk *w, __u32 stage, __u32 id, __u32 rule)
+{
+	if (w)
+		write_step(w, stage, id, rule, REASON_NONE, WHY_NONE);
 	return 0;
 }
 
@@ -133,21 +175,13 @@ inline_fn void step(struct walk *w, __u32 stage, __u32 id, __u32 rule)
 		record_step(w, stage, id, rule);
 }
 
-inline_fn void step_reason(struct walk *w, __u8 reason)
-{
-	__u32 n = w->event.steps;
-
-	if (w->trace && n > 0 && n <= MAX_STEPS)
-		w->event.step[(n - 1) & (MAX_STEPS - 1)].reason = reason;
-}
-
 /* Ends the walk with a drop at a stage. Out of line: most packets pass. */
 __noinline int drop_at(struct walk *w, __u32 stage, __u32 id, __u32 rule, __u32 reason)
 {
 	if (!w)
 		return 0;
-	step(w, stage, id, rule);
-	step_reason(w, reason);
+	if (w->trace)
+		write_step(w, stage, id, rule, reason, WHY_NONE);
 	w->outcome = OUTCOME_DROP;
 	w->next = NEXT_DONE;
 	w->reason = reason;
@@ -185,6 +219,12 @@ LOOKUP(nat_index_get, weft_nat_index, struct nat_index_key, nat_index)
 LOOKUP(nat_get, weft_nat, struct nat_key, nat)
 LOOKUP(identity_get, weft_identities, struct identity_key, identity)
 LOOKUP(rule_get, weft_rules, struct rule_key, rule)
+LOOKUP(class_get, weft_classes, struct class_key, class)
+LOOKUP(pair_get, weft_pairs, struct pair_key, pair)
+LOOKUP(vip_get, weft_vips, struct vip_key, vip)
+LOOKUP(pool_get, weft_pools, __u32, pool)
+LOOKUP(slots_get, weft_slots, struct slots_key, slots)
+LOOKUP(member_get, weft_members, struct member_key, member)
 
 inline_fn struct route *route_lookup(struct walk *w, const struct addr *dst)
 {

@@ -22,6 +22,9 @@ struct work {
 	__u8 pad[2];
 	struct flow_key old;
 	struct device device;
+	struct held_key held;
+	__u32 to; /* what followers go out of */
+	__u8 macs[2 * MAC_LEN];
 };
 
 struct {
@@ -105,6 +108,7 @@ static __noinline void ask(struct work *x, const struct tuple *t, const struct d
 	w->t = *t;
 	w->t0 = *t;
 	w->slot = x->slot;
+	w->now = x->now;
 	w->ttl = WALK_NO_TTL;
 	w->mode = mode;
 	w->routed = routed;
@@ -125,6 +129,22 @@ static __noinline void ask(struct work *x, const struct tuple *t, const struct d
 	w->snat = SNAT_NONE;
 	w->strict = 0;
 	w->from_vrf = 0;
+	w->by_server = 0;
+	w->tier0 = 0;
+	w->vouched = 0;
+	w->nrules = 0;
+	w->nnats = 0;
+	w->server_vrf = 0;
+	w->server = 0;
+	w->member = 0;
+	w->why = WHY_NONE;
+	w->in_turn = 0;
+	w->persist = 0;
+	w->kept_server = 0;
+	w->kept_member = 0;
+	w->mtu = 0;
+	__builtin_memset(w->rules, 0, sizeof(w->rules));
+	__builtin_memset(w->nats, 0, sizeof(w->nats));
 	__builtin_memset(&w->mid_src, 0, sizeof(w->mid_src));
 	__builtin_memset(w->undo_from, 0, sizeof(w->undo_from));
 	w->outcome = OUTCOME_NONE;
@@ -136,6 +156,7 @@ static __noinline void ask(struct work *x, const struct tuple *t, const struct d
 	if (w->from_uplink) {
 		w->vrf = d->vrf;
 		w->in_addr = d->address;
+		w->uplink_in = d->in;
 		w->above = 1;
 		w->next = NEXT_ROUTER;
 	} else {
@@ -182,6 +203,7 @@ inline_fn void take_outcome(struct work *x, struct flow *f)
 	f->out_port = w->out_port;
 	f->hops = w->hops;
 	f->nexthop = w->nexthop;
+	f->mtu = w->mtu;
 	mac_copy(f->dmac, w->out_mac);
 	if (w->out_uplink)
 		f->flags |= FLOW_UPLINK;
@@ -189,6 +211,13 @@ inline_fn void take_outcome(struct work *x, struct flow *f)
 		f->flags &= ~FLOW_UPLINK;
 	barrier();
 	f->generation = x->config.generation;
+}
+
+/* What original f is counted for from now on. */
+inline_fn void take_rules(struct flow *f, const struct walk *w)
+{
+	__builtin_memcpy(f->rules, w->rules, sizeof(f->rules));
+	__builtin_memcpy(f->nats, w->nats, sizeof(f->nats));
 }
 
 /* Notes how this packet, one of f with key k, entered. */
@@ -249,13 +278,15 @@ __noinline int again_original(struct work *x, __u32 own)
 		w->check_mac = 1;
 		mac_copy(w->dmac, x->dmac);
 	}
+	w->kept_server = o->server;
+	w->kept_member = o->member;
 	walk(w);
 	if (!own && w->answer == ANSWER_ICMP)
 		w->answer = ANSWER_NONE; /* it would be about another packet */
 	if (w->outcome != OUTCOME_FORWARD)
 		return FOUND_DROP;
 	if (!addr_eq(&w->src, &o->t.src) || !addr_eq(&w->dst, &o->t.dst) || w->dport != o->t.dport ||
-	    w->out_zone != o->peer_zone) {
+	    w->out_zone != o->peer_zone || w->server != o->server || w->member != o->member) {
 		if (own)
 			return FOUND_NONE;
 		refuse(x, REASON_STALE_CONNECTION);
@@ -266,6 +297,7 @@ __noinline int again_original(struct work *x, __u32 own)
 	else if (d->kind == DEVICE_PORT && !is_bound(d, &k->t.src, o->smac, x->slot))
 		o->flags |= FLOW_UNBOUND; /* the binding has another MAC now */
 	o->mid_src = w->mid_src;
+	take_rules(o, w);
 	take_outcome(x, o);
 	return FOUND_LIVE;
 }
@@ -278,6 +310,7 @@ inline_fn void ask_reply(struct work *x, const struct flow_key *k, const struct 
 
 	ask(x, &k->t, d, MODE_REPLY, routed);
 	w->t0 = ok->t;
+	w->kept_server = o->server;
 	w->undo_from[0] = o->t.src;
 	if (addr_zero(&o->mid_src)) {
 		w->undo_to[0] = ok->t.src;
@@ -350,6 +383,22 @@ inline_fn bool reuses(const struct work *x, const struct flow *e)
 	       (x->p.tcp & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }
 
+/* Gives up the pair of x->key and x->peer: the entries are let go in
+ * connect_flow, which may write the new connection over them, or by bury(). */
+static __noinline void give_up(struct work *x, bool expired)
+{
+	struct flow *e = bpf_map_lookup_elem(&weft_flows, &x->key);
+	struct flow *p = bpf_map_lookup_elem(&weft_flows, &x->peer);
+
+	x->dead = 1;
+	if (!e || !p)
+		return;
+	if (e->flags & FLOW_REPLY)
+		let_go(p, e, x->key.t.proto, expired);
+	else
+		let_go(e, p, x->key.t.proto, expired);
+}
+
 /* Steps 1 and 2: the live entry for x->key, brought up to date. */
 __noinline int flow_find(struct work *x)
 {
@@ -366,9 +415,7 @@ __noinline int flow_find(struct work *x)
 		return FOUND_NONE;
 	}
 	if ((!half_alive(x, e) && !half_alive(x, p)) || reuses(x, e)) {
-		/* Both entries are dead. They are let go in connect_flow, which
-		 * may write the new connection over them. */
-		x->dead = 1;
+		give_up(x, !half_alive(x, e) && !half_alive(x, p));
 		return FOUND_NONE;
 	}
 	x->w.src = e->t.src;
@@ -378,7 +425,7 @@ __noinline int flow_find(struct work *x)
 	if ((reply ? p : e)->generation != x->config.generation || (!reply && enters_otherwise(x, e))) {
 		found = again_original(x, !reply);
 		if (found == FOUND_NONE)
-			x->dead = 1;
+			give_up(x, false);
 		if (found != FOUND_LIVE)
 			return found;
 	}
@@ -415,6 +462,8 @@ inline_fn void track(struct work *x, struct flow *e)
 	state = next_state(e, x->key.t.proto, x->p.tcp);
 	if (state == e->state)
 		return;
+	if (e->server)
+		load_changes(e, e->state, state, x->p.tcp);
 	e->state = state;
 	e->timeout = timeout_of(x->key.t.proto, state);
 	p = bpf_map_lookup_elem(&weft_flows, &x->peer);

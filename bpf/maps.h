@@ -30,11 +30,22 @@ TABLE(weft_nat_index, BPF_MAP_TYPE_LPM_TRIE, struct nat_index_key, struct nat_in
 TABLE(weft_nat, BPF_MAP_TYPE_HASH, struct nat_key, struct nat_row, 262144, NO_PREALLOC);
 TABLE(weft_identities, BPF_MAP_TYPE_LPM_TRIE, struct identity_key, struct identity_row, 1048576, NO_PREALLOC);
 TABLE(weft_rules, BPF_MAP_TYPE_LPM_TRIE, struct rule_key, struct rule_row, 4194304, NO_PREALLOC);
+TABLE(weft_classes, BPF_MAP_TYPE_HASH, struct class_key, struct class_row, 262144, NO_PREALLOC);
+TABLE(weft_pairs, BPF_MAP_TYPE_HASH, struct pair_key, struct pair_row, 1048576, NO_PREALLOC);
+TABLE(weft_vips, BPF_MAP_TYPE_LPM_TRIE, struct vip_key, struct vip_row, 262144, NO_PREALLOC);
+TABLE(weft_pools, BPF_MAP_TYPE_HASH, __u32, struct pool_row, 65536, NO_PREALLOC);
+TABLE(weft_slots, BPF_MAP_TYPE_HASH, struct slots_key, struct slots_row, 131072, NO_PREALLOC);
+TABLE(weft_members, BPF_MAP_TYPE_HASH, struct member_key, struct member_row, 262144, NO_PREALLOC);
 
 TABLE(weft_flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 262144, 0);
 TABLE(weft_fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, 8192, 0);
+TABLE(weft_held, BPF_MAP_TYPE_LRU_HASH, struct held_key, struct held, 1024, 0);
 TABLE(weft_neighbours, BPF_MAP_TYPE_LRU_HASH, struct neighbour_key, struct neighbour, 4096, 0);
+TABLE(weft_gauges, BPF_MAP_TYPE_HASH, struct gauge_key, struct gauge, 262144, NO_PREALLOC);
+TABLE(weft_clients, BPF_MAP_TYPE_LRU_HASH, struct client_key, struct client, 65536, 0);
+TABLE(weft_tallies, BPF_MAP_TYPE_PERCPU_HASH, struct tally_key, struct tally, 262144, NO_PREALLOC);
 TABLE(weft_drops, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, REASON_MAX, 0);
+TABLE(weft_port_drops, BPF_MAP_TYPE_PERCPU_HASH, struct drop_key, __u64, 65536, NO_PREALLOC);
 TABLE(weft_counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, 16, 0);
 
 /* What weft_counters count. */
@@ -44,6 +55,8 @@ enum counter {
 	COUNTER_ANSWERS,       /* ICMP errors, resets and echo replies sent */
 	COUNTER_EVENTS_LOST,   /* trace records that found the ring full */
 	COUNTER_SNAT_RETRIES,  /* source ports that were taken */
+	COUNTER_FRAGMENTS_HELD, /* that came before their first one */
+	COUNTER_LOGS_LOST,     /* lines about rules beyond the rate, or that found the ring full */
 	COUNTERS,
 };
 
@@ -52,6 +65,12 @@ struct {
 	__uint(max_entries, 262144);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } weft_events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 262144);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} weft_log SEC(".maps");
 
 static __always_inline void count(__u32 counter)
 {

@@ -1,96 +1,141 @@
 package bpf
 
 import (
-	"cmp"
 	"fmt"
-	"hash/fnv"
-	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/weft-net/weft/table"
 )
 
+// natList is the rows of one rule list that can match the addresses of one
+// prefix. The kernel knows it by number; its numbered.key is its index key.
+type natList struct {
+	numbered
+	at     table.NATKey
+	prefix netip.Prefix
+}
+
 // nat enters every rule list under each prefix that it distinguishes: the
 // longest prefix that covers an address names the rows that can match it.
-func (e *encoder) nat() {
-	// in order, so that list numbers do not depend on that of the map
-	keys := slices.SortedFunc(maps.Keys(e.set.NAT), table.NATKey.Compare)
-	for _, key := range keys {
-		list := e.set.NAT[key]
-		for _, p := range natPrefixes(list) {
-			e.natList(key, list, p)
+func (u *update) nat() {
+	e := u.e
+	old, new := map[table.NATKey]natRules{}, map[table.NATKey]natRules{} // of keys that differ
+	for key := range differing(u.old.set.NAT, u.new.set.NAT) {
+		old[key], new[key] = natRulesOf(u.old.set.NAT[key]), natRulesOf(u.new.set.NAT[key])
+	}
+	lists := map[*natList]bool{}
+	for key, rules := range old {
+		for prefix := range rules {
+			l := e.lists[natIndexKey(key, prefix)]
+			lists[l] = true
+			if new[key][prefix] == nil {
+				delete(e.lists, l.key)
+				e.numbers.remove(&l.numbered)
+			}
 		}
 	}
-}
-
-// natMain returns the prefix of the address that a row rewrites.
-func natMain(dir table.NATDir, r *table.NATRule) netip.Prefix {
-	if dir == table.NATOut {
-		return r.Src
+	for key, rules := range new {
+		for prefix := range rules {
+			k := natIndexKey(key, prefix)
+			if e.lists[k] == nil {
+				e.lists[k] = &natList{numbered{key: k}, key, prefix}
+				e.numbers.add(&e.lists[k].numbered)
+			}
+			lists[e.lists[k]] = true
+		}
 	}
-	return r.Dst
+	for x := range e.numbers.was { // lists that made room for others
+		if l := e.lists[x.key]; l != nil && !lists[l] {
+			lists[l] = true
+			if _, ok := old[l.at]; !ok {
+				old[l.at] = natRulesOf(u.old.set.NAT[l.at])
+				new[l.at] = old[l.at]
+			}
+		}
+	}
+	for l := range lists {
+		u.old.natList(l, old[l.at], e.numbers.before(&l.numbered))
+		u.new.natList(l, new[l.at], l.id)
+	}
+	e.numbers.settle()
 }
 
-func natPrefixes(list *table.NATList) []netip.Prefix {
-	seen := map[netip.Prefix]bool{}
+// natRules are the rules of a list, in order, by the prefix of the address that
+// they rewrite.
+type natRules map[netip.Prefix][]natRule
+
+// natRule is a rule with its place in its list.
+type natRule struct {
+	order int
+	rule  *table.NATRule
+}
+
+func natRulesOf(list *table.NATList) natRules {
+	if list == nil {
+		return nil
+	}
+	out := natRules{}
 	for i := range list.Rules {
-		seen[natMain(list.Key.Dir, &list.Rules[i])] = true
+		r := &list.Rules[i]
+		main := r.Dst
+		if list.Key.Dir == table.NATOut {
+			main = r.Src
+		}
+		if main = canonical(main); main.Bits() == 0 && main.Addr().Is6() {
+			main = netip.Prefix{} // the kernel's any
+		}
+		out[main] = append(out[main], natRule{i, r})
 	}
-	out := make([]netip.Prefix, 0, len(seen))
-	for p := range seen {
-		out = append(out, p)
-	}
-	slices.SortFunc(out, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
 	return out
 }
 
-// covers reports whether every address of b is one of a; invalid is any.
-func covers(a, b netip.Prefix) bool {
-	if !a.IsValid() {
-		return true
+// covering returns the rules that can match an address of a prefix, in order.
+func (n natRules) covering(p netip.Prefix) []natRule {
+	out := slices.Clone(n[netip.Prefix{}])
+	if p.IsValid() {
+		for bits := range p.Bits() + 1 {
+			shorter, _ := p.Addr().Prefix(bits)
+			out = append(out, n[shorter]...)
+		}
 	}
-	return b.IsValid() && a.Bits() <= b.Bits() && a.Contains(b.Addr())
+	slices.SortFunc(out, func(a, b natRule) int { return a.order - b.order })
+	return out
 }
 
-func (e *encoder) natList(key table.NATKey, list *table.NATList, p netip.Prefix) {
+func natIndexKey(key table.NATKey, p netip.Prefix) string {
 	addr, bits := mapPrefix(p)
-	ik := WeftNatIndexKey{Plen: 64 + bits, Vrf: uint32(key.VRF), Dir: uint32(key.Dir), Addr: addr}
-	id := e.freeList(raw(&ik))
-	n := 0
-	for i := range list.Rules {
-		r := &list.Rules[i]
-		if !covers(natMain(key.Dir, r), p) {
-			continue
-		}
-		put(e, WeftMapWeftNat, WeftNatKey{List: id, Index: uint32(n)}, natRow(r))
-		n++
-	}
-	object := fmt.Sprintf("%s: NAT rows for %v", e.set.VRFs[key.VRF].Path, p)
-	if e.limit(object, "rows", n, maxNATRows) {
+	k := WeftNatIndexKey{Plen: 64 + bits, Vrf: uint32(key.VRF), Dir: uint32(key.Dir), Addr: addr}
+	return string(memory(&k))
+}
+
+// natList enters one list under a number; nothing if rules do not have it.
+func (v *view) natList(l *natList, rules natRules, id uint32) {
+	if rules[l.prefix] == nil {
 		return
 	}
-	put(e, WeftMapWeftNatIndex, ik, WeftNatIndex{Present: present, List: id, Count: uint32(n)})
-}
-
-// freeList picks a list number for an index key: its hash, or the next one
-// that no other list of this Set has.
-func (e *encoder) freeList(key []byte) uint32 {
-	h := fnv.New32a()
-	h.Write(key)
-	for id := h.Sum32(); ; id++ {
-		k := WeftNatKey{List: id}
-		if _, taken := e.tables[WeftMapWeftNat][string(raw(&k))]; !taken {
-			return id
+	rows := rules.covering(l.prefix)
+	object := func() string {
+		name := fmt.Sprintf("router %d", l.at.VRF)
+		if r := v.set.VRFs[l.at.VRF]; r != nil {
+			name = r.Path
 		}
+		return fmt.Sprintf("%s: NAT rows for %v", name, l.prefix)
 	}
+	if v.limit(len(rows), maxNATRows, "rows", object) {
+		return
+	}
+	for i, r := range rows {
+		put(v, WeftMapWeftNat, WeftNatKey{List: id, Index: uint32(i)}, natRow(r.rule))
+	}
+	addr, bits := mapPrefix(l.prefix)
+	put(v, WeftMapWeftNatIndex, WeftNatIndexKey{Plen: 64 + bits, Vrf: uint32(l.at.VRF), Dir: uint32(l.at.Dir), Addr: addr},
+		WeftNatIndex{Present: present, List: id, Count: uint32(len(rows))})
 }
 
 func natRow(r *table.NATRule) WeftNat {
 	v := WeftNat{
-		Present: present, Id: r.ID, Action: uint8(r.Action), Proto: r.Service.Proto,
+		Present: present, Id: r.ID, Action: uint8(r.Action), Match: uint8(r.Match), Proto: r.Service.Proto,
 		First: r.Service.First, Last: r.Service.Last,
 		ToPort: r.ToPort, PortFirst: r.PortFirst, PortLast: r.PortLast, Iface: uint32(r.Iface),
 	}

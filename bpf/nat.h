@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "context.h"
+#include "firewall.h"
 
 inline_fn bool nat_matches(struct walk *w, const struct nat *n)
 {
@@ -53,11 +53,9 @@ inline_fn void nat_destination(struct walk *w, const struct nat *n)
 	}
 }
 
-/* Applies the first row of w->vrf that matches; false if the packet stops. */
-__noinline int translate(struct walk *w, __u32 stage)
+/* The first row of w->vrf that matches, or NULL. */
+inline_fn struct nat *nat_row(struct walk *w)
 {
-	if (!w)
-		return 0;
 	struct nat_index_key ik = {
 		.plen = 64 + 128,
 		.vrf = w->vrf,
@@ -69,7 +67,7 @@ __noinline int translate(struct walk *w, __u32 stage)
 	__u32 count;
 
 	if (!ix)
-		return 1;
+		return NULL;
 	k.list = ix->list;
 	count = ix->count;
 	for (int i = 0; i < MAX_NAT_ROWS && i < count; i++) {
@@ -78,20 +76,86 @@ __noinline int translate(struct walk *w, __u32 stage)
 
 		if (!n)
 			break;
-		if (!nat_matches(w, n))
-			continue;
-		if (n->action == NAT_TRANSLATE) {
-			if ((w->nat_dir == NAT_OUT ? w->src_translations : w->dst_translations) >= MAX_TRANSLATIONS) {
-				drop_at(w, stage, w->vrf, n->id, REASON_NAT_DEPTH);
-				return 0;
-			}
-			if (w->nat_dir == NAT_OUT)
-				nat_source(w, n);
-			else
-				nat_destination(w, n);
-		}
-		step(w, stage, w->vrf, n->id);
-		return 1;
+		if (nat_matches(w, n))
+			return n;
 	}
-	return 1;
+	return NULL;
+}
+
+/* Does what a row says; false if the packet stops. */
+inline_fn bool nat_apply(struct walk *w, const struct nat *n, __u32 stage)
+{
+	__u32 i = w->nnats;
+
+	if (n->action == NAT_TRANSLATE) {
+		if ((w->nat_dir == NAT_OUT ? w->src_translations : w->dst_translations) >= MAX_TRANSLATIONS) {
+			drop_at(w, stage, w->vrf, n->id, REASON_NAT_DEPTH);
+			return false;
+		}
+		if (w->nat_dir == NAT_OUT)
+			nat_source(w, n);
+		else
+			nat_destination(w, n);
+	}
+	if (i < MAX_FLOW_NATS) {
+		w->nats[i & (MAX_FLOW_NATS - 1)] = n->id;
+		w->nnats = i + 1;
+	}
+	step(w, stage, w->vrf, n->id);
+	return true;
+}
+
+/* Translates the destination of what came from above by the first row of
+ * w->vrf that matches, and asks the gateway's firewall, if there is one, about
+ * the addresses that the row wants it to see. False if the packet stops. */
+__noinline int inwards(struct walk *w, __u32 has_rows)
+{
+	struct nat *n = NULL;
+	__u8 match = MATCH_INTERNAL;
+
+	if (!w)
+		return 0;
+	w->nat_dir = NAT_IN;
+	w->gw_dst = w->dst;
+	w->gw_svc = w->svc;
+	if (has_rows)
+		n = nat_row(w);
+	if (n) {
+		match = n->match;
+		if (!nat_apply(w, n, STAGE_DNAT))
+			return 0;
+	}
+	if (!w->gateway.id || match == MATCH_BYPASS)
+		return 1;
+	if (match == MATCH_INTERNAL) {
+		w->gw_dst = w->dst;
+		w->gw_svc = w->svc;
+	}
+	w->gw_src = w->src;
+	return gateway_firewall(w, STAGE_GATEWAY_IN);
+}
+
+/* The same for the source of what leaves upwards; the firewall is first. */
+__noinline int outwards(struct walk *w, __u32 has_rows)
+{
+	struct nat *n = NULL;
+	__u8 match = MATCH_INTERNAL;
+
+	if (!w)
+		return 0;
+	w->nat_dir = NAT_OUT;
+	if (has_rows)
+		n = nat_row(w);
+	if (n)
+		match = n->match;
+	if (w->gateway.id && match != MATCH_BYPASS) {
+		w->gw_src = w->src;
+		if (n && match == MATCH_EXTERNAL && n->action == NAT_TRANSLATE)
+			nat_address(n, &w->gw_src);
+		w->gw_dst = w->dst;
+		w->gw_svc = w->svc;
+		if (!gateway_firewall(w, STAGE_GATEWAY_OUT))
+			return 0;
+	}
+	return !n || nat_apply(w, n, STAGE_SNAT);
 }

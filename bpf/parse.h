@@ -2,7 +2,7 @@
 /* From bytes to struct packet (docs/pipeline.md sections 2, 4 and 5). */
 #pragma once
 
-#include "walk.h"
+#include "loads.h"
 
 /* Ethernet 14, IPv4 20, ICMP 8, quoted 28; TCP needs 54. */
 #define HEAD 96

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Writes to packets: what a flow entry says, and answers (sections 6.5, 8). */
+/* Writes to packets: what a flow entry says, and answers (docs/pipeline.md sections 6 and 9). */
 #pragma once
 
 #include "parse.h"
@@ -236,12 +236,12 @@ struct icmp_answer {
 	__u8 type;
 	__u8 code;
 	__u16 sum;
-	__u32 zero;
+	__be32 mtu; /* of "fragmentation needed" (RFC 1191), else 0 */
 	__u8 quoted[QUOTED_LEN];
 } __attribute__((packed));
 
-/* Turns the packet into an ICMP error about itself. */
-__noinline int make_icmp(struct __sk_buff *skb, struct packet *p, __u32 type_code, __be32 from)
+/* Turns the packet into an ICMP error about itself; what: mtu<<16|type<<8|code. */
+__noinline int make_icmp(struct __sk_buff *skb, struct packet *p, __u32 what, __be32 from)
 {
 	struct icmp_answer a;
 
@@ -250,10 +250,10 @@ __noinline int make_icmp(struct __sk_buff *skb, struct packet *p, __u32 type_cod
 	answer_ip(&a.head, p, from, IPPROTO_ICMP, ICMP_ANSWER_IP);
 	a.head.tos = 0xc0;
 	a.head.sum = fold(bpf_csum_diff(0, 0, (void *)&a.head.version, IP_LEN, 0));
-	a.type = type_code >> 8;
-	a.code = type_code;
+	a.type = what >> 8;
+	a.code = what;
 	a.sum = 0;
-	a.zero = 0;
+	a.mtu = bpf_htonl(what >> 16);
 	__builtin_memcpy(a.quoted, p->data + ETH_LEN, QUOTED_LEN);
 	for (int i = IP_LEN; i < QUOTED_LEN; i++)
 		if (i >= p->total) /* padding is not part of the packet */

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "connect.h"
+#include "tail.h"
 
 /* The program is long and runs rarely, so it must not be longer than it has
  * to: what is called in several places is out of line. */
@@ -19,7 +20,6 @@ __noinline int emit_event(struct work *x, __u32 verdict, __u32 out)
 	e->rule = verdict == VERDICT_DROP || verdict == VERDICT_ANSWER ? x->w.rule : 0;
 	e->out = out;
 	e->hops = x->w.hops;
-	e->now = x->now;
 	if (n > MAX_STEPS)
 		n = MAX_STEPS;
 	if (bpf_ringbuf_output(&weft_events, e, __builtin_offsetof(struct event, step) + n * sizeof(struct step), 0))
@@ -33,15 +33,40 @@ inline_fn void emit(struct work *x, __u32 verdict, __u32 out)
 		emit_event(x, verdict, out);
 }
 
+/* Counts a dropped packet: in all, at its port, and for who dropped it. */
+__noinline int count_drop(struct work *x)
+{
+	if (!x)
+		return 0;
+	struct drop_key k = { .port = x->device.id, .reason = x->w.reason };
+	__u64 *n = bpf_map_lookup_elem(&weft_drops, &k.reason);
+	__u64 one = 1;
+
+	if (n)
+		*n += 1;
+	n = bpf_map_lookup_elem(&weft_port_drops, &k);
+	if (n)
+		*n += 1;
+	else
+		bpf_map_update_elem(&weft_port_drops, &k, &one, BPF_NOEXIST);
+	switch (k.reason) {
+	case REASON_DFW_RULE:
+	case REASON_GATEWAY_RULE:
+		tally_add(TALLY_RULE, x->w.rule, 1, 0, 0);
+		break;
+	case REASON_LB_ACCESS:
+	case REASON_LB_LIMIT:
+	case REASON_LB_NO_MEMBER:
+		tally_add(TALLY_SERVER, x->w.rule, 1, 0, 0);
+	}
+	return 0;
+}
+
 __noinline int drop(struct work *x)
 {
 	if (!x)
 		return ACT_DROP;
-	__u32 reason = x->w.reason;
-	__u64 *n = bpf_map_lookup_elem(&weft_drops, &reason);
-
-	if (n)
-		*n += 1;
+	count_drop(x);
 	emit(x, VERDICT_DROP, 0);
 	return ACT_DROP;
 }
@@ -60,8 +85,7 @@ __noinline int drop_answer(struct __sk_buff *skb, struct work *x)
 	if (!x)
 		return ACT_DROP;
 	struct walk *w = &x->w;
-	__u32 reason = w->reason;
-	__u64 *n;
+	__u32 mtu = w->reason == REASON_TOO_BIG ? w->mtu : 0;
 	int err;
 
 	if (w->answer == ANSWER_NONE || x->p.icmp == ICMP_ERROR || x->p.later_fragment || (x->p.tcp & TCP_RST))
@@ -71,11 +95,9 @@ __noinline int drop_answer(struct __sk_buff *skb, struct work *x)
 	} else if (w->answer == ANSWER_REJECT) {
 		err = make_icmp(skb, &x->p, 3 << 8 | 13, x->p.t.dst.w[3]);
 	} else {
-		err = make_icmp(skb, &x->p, w->icmp_type << 8 | w->icmp_code, w->answer_addr.w[3]);
+		err = make_icmp(skb, &x->p, mtu << 16 | w->icmp_type << 8 | w->icmp_code, w->answer_addr.w[3]);
 	}
-	n = bpf_map_lookup_elem(&weft_drops, &reason);
-	if (n)
-		*n += 1;
+	count_drop(x);
 	if (err)
 		return drop_for(x, STAGE_DELIVER, REASON_INTERNAL);
 	emit(x, VERDICT_ANSWER, x->device.id);
@@ -84,28 +106,27 @@ __noinline int drop_answer(struct __sk_buff *skb, struct work *x)
 
 __noinline int forward(struct __sk_buff *skb, struct work *x, const struct flow *f)
 {
-	struct fragment_key k = {};
 	struct fragment v = {};
 
 	if (!x || !f)
 		return ACT_DROP;
 
 	if (x->p.first_fragment) {
-		k.src = x->p.t.src;
-		k.dst = x->p.t.dst;
-		k.zone = x->key.zone;
-		k.id = x->p.id;
-		k.proto = x->p.t.proto;
+		fragment_key_of(x);
 		v.sport = x->key.t.sport;
 		v.dport = x->key.t.dport;
 		v.seen = x->now;
-		bpf_map_update_elem(&weft_fragments, &k, &v, BPF_ANY);
+		bpf_map_update_elem(&weft_fragments, &x->held.f, &v, BPF_ANY);
 	}
 	x->w.src = f->t.src;
 	x->w.dst = f->t.dst;
 	step(&x->w, STAGE_DELIVER, f->out_port, 0);
 	x->w.hops = f->hops;
 	emit(x, VERDICT_FORWARD, f->out_port);
+	if (x->p.first_fragment && is_awaited(x)) {
+		x->fresh = *f;
+		bpf_tail_call(skb, &weft_calls, CALL_FOLLOWERS);
+	}
 	return flow_apply(skb, f, &x->key.t, !x->p.later_fragment, x->now);
 }
 
@@ -183,10 +204,10 @@ inline_fn int port_arp(struct __sk_buff *skb, struct work *x)
 
 inline_fn bool fragment_ports(struct work *x)
 {
-	struct fragment_key k = {
-		.src = x->p.t.src, .dst = x->p.t.dst, .zone = x->key.zone, .id = x->p.id, .proto = x->p.t.proto,
-	};
-	struct fragment *v = bpf_map_lookup_elem(&weft_fragments, &k);
+	struct fragment *v;
+
+	fragment_key_of(x);
+	v = bpf_map_lookup_elem(&weft_fragments, &x->held.f);
 
 	if (!v || age(x->now, v->seen) > FRAGMENT_TICKS)
 		return false;
@@ -195,18 +216,64 @@ inline_fn bool fragment_ports(struct work *x)
 	return true;
 }
 
-/* Step 3: the hop limit ends on the way; who answers? */
-inline_fn int ttl_ends(struct __sk_buff *skb, struct work *x, bool reply)
+/* Walks with this packet's entry once more, to find who answers. */
+__noinline int who_answers(struct work *x, __u32 ttl)
 {
-	if (reply) {
-		again_reply(x, x->p.ttl);
-	} else {
-		ask(x, &x->key.t, &x->device, MODE_AGAIN, x->routed);
-		x->w.ttl = x->p.ttl;
-		x->w.check_mac = 1;
-		mac_copy(x->w.dmac, x->dmac);
-		walk(&x->w);
-	}
+	if (!x)
+		return 0;
+	struct walk *w = &x->w;
+	struct flow *e = bpf_map_lookup_elem(&weft_flows, &x->key);
+
+	if (!e)
+		return 0;
+	if (e->flags & FLOW_REPLY)
+		return again_reply(x, ttl);
+	ask(x, &x->key.t, &x->device, MODE_AGAIN, x->routed);
+	w->kept_server = e->server;
+	w->kept_member = e->member;
+	w->ttl = ttl;
+	w->check_mac = 1;
+	mac_copy(w->dmac, x->dmac);
+	return walk(w);
+}
+
+/* Keeps a fragment until its first one has come. */
+static __noinline int hold(struct __sk_buff *skb, struct work *x)
+{
+	if (!keep_fragment(skb, x))
+		return drop_for(x, STAGE_FLOW, REASON_FRAGMENT);
+	count(COUNTER_FRAGMENTS_HELD);
+	step(&x->w, STAGE_FLOW, zone_id(x), 0);
+	emit(x, VERDICT_HOLD, 0);
+	return ACT_DROP;
+}
+
+/* Step 3: the packet is larger than the uplink w came to. */
+inline_fn int drop_too_big(struct __sk_buff *skb, struct work *x)
+{
+	struct walk *w = &x->w;
+
+	drop_at(w, STAGE_DELIVER, w->out_port, 0, REASON_TOO_BIG);
+	answer_icmp(w, 3, 4, &w->in_addr);
+	return drop_answer(skb, x);
+}
+
+/* Whether the largest packet that the kernel makes of this one is too big. */
+inline_fn bool too_big(struct __sk_buff *skb, const struct packet *p, __u32 mtu)
+{
+	__u32 len = p->total;
+
+	if (!mtu)
+		return false;
+	if (skb->gso_size)
+		len = skb->gso_size + IP_LEN + (p->t.proto == IPPROTO_TCP ? (p->data[L4_OFF + 12] >> 4) * 4 : 8);
+	return len > mtu;
+}
+
+/* Step 3a: the hop limit ends on the way. */
+inline_fn int ttl_ends(struct __sk_buff *skb, struct work *x)
+{
+	who_answers(x, x->p.ttl);
 	if (x->w.outcome != OUTCOME_DROP)
 		return drop_for(x, STAGE_FLOW, REASON_TTL_EXCEEDED);
 	return drop_answer(skb, x);
@@ -296,7 +363,7 @@ inline_fn int icmp_error(struct __sk_buff *skb, struct work *x)
 		return drop_for(x, STAGE_FLOW, REASON_ICMP_UNRELATED);
 	}
 	if (e->hops && x->p.ttl <= e->hops)
-		return ttl_ends(skb, x, e->flags & FLOW_REPLY);
+		return ttl_ends(skb, x);
 	*f = *e;
 	x->w.src = addr_eq(&x->p.t.src, &x->key.t.src) ? f->t.src : x->p.t.src;
 	x->w.dst = f->t.dst;
@@ -330,6 +397,9 @@ inline_fn int first_packet(struct __sk_buff *skb, struct work *x)
 	if (reason) {
 		if (x->dead)
 			bury(x, true);
+		x->w.src = x->key.t.src;
+		x->w.dst = x->key.t.dst;
+		x->w.answer = ANSWER_NONE;
 		return drop_for(x, STAGE_FLOW, reason);
 	}
 	ask(x, &x->key.t, &x->device, MODE_NEW, x->routed);
@@ -350,10 +420,15 @@ inline_fn int first_packet(struct __sk_buff *skb, struct work *x)
 			bury(x, true);
 		return drop_answer(skb, x);
 	}
+	if (x->w.hops && too_big(skb, &x->p, x->w.mtu)) {
+		if (x->dead)
+			bury(x, true);
+		return drop_too_big(skb, x);
+	}
 	if (!connect_flow(x)) {
 		if (x->dead)
 			bury(x, true);
-		return drop(x);
+		return drop_answer(skb, x);
 	}
 	step(&x->w, STAGE_CONNECT, x->fresh.t.sport != x->key.t.sport ? bpf_ntohs(x->fresh.t.sport) : 0, 0);
 	return forward(skb, x, &x->fresh);
@@ -365,9 +440,15 @@ inline_fn int known_packet(struct __sk_buff *skb, struct work *x)
 
 	if (!e)
 		return first_packet(skb, x);
+	if (e->hops && too_big(skb, &x->p, e->mtu)) {
+		who_answers(x, WALK_NO_TTL);
+		return x->w.outcome == OUTCOME_FORWARD ? drop_too_big(skb, x) : drop_answer(skb, x);
+	}
 	if (e->hops && x->p.ttl <= e->hops)
-		return ttl_ends(skb, x, e->flags & FLOW_REPLY);
+		return ttl_ends(skb, x);
 	track(x, e);
+	e->packets += skb->gso_segs ?: 1;
+	e->bytes += x->p.total;
 	return forward(skb, x, e);
 }
 
@@ -403,7 +484,7 @@ inline_fn int ip_packet(struct __sk_buff *skb, struct work *x)
 	if (x->p.icmp == ICMP_ERROR)
 		return icmp_error(skb, x);
 	if (x->p.later_fragment && !fragment_ports(x))
-		return drop_for(x, STAGE_FLOW, REASON_FRAGMENT);
+		return hold(skb, x);
 	found = flow_find(x);
 	if (found == FOUND_DROP)
 		return drop_answer(skb, x);

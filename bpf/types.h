@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* docs/pipeline.md section 9 */
+/* docs/pipeline.md section 10 */
 enum bound {
 	MAX_ROUTERS = 8,
 	MAX_RULESETS = 3,
@@ -20,9 +20,18 @@ enum bound {
 	MAX_PORT_TRIES = 64,
 	MAX_STEPS = 32,
 	MAX_TRANSLATIONS = 2,
+	MAX_FLOW_RULES = 6,
+	MAX_FLOW_NATS = 4,
+	MAX_SNAT_ADDRS = 8,
+	SLOTS_A_ROW = 256,
+	MAX_TURNS = 64,      /* slots that are tried for a member */
+	MAX_COMPARED = 256,  /* slots that least connections looks at */
 };
 
 #define FRAGMENT_TICKS 28 /* 30 s, rounded up */
+#define HELD_TICKS 2      /* 2 s, rounded up */
+#define MAX_HELD 16       /* later fragments of one datagram that came too early */
+#define HELD_BYTES 2048
 
 /* A zone is the ifindex of a port, or a Tier-0's id with this bit. */
 #define ZONE_UPLINK (1u << 31)
@@ -60,6 +69,7 @@ enum route_kind {
 	ROUTE_UPLINK,
 	ROUTE_VIA,
 	ROUTE_DISCARD,
+	ROUTE_VIP,
 };
 
 enum nat_dir {
@@ -77,6 +87,40 @@ enum rule_action {
 	RULE_DROP,
 	RULE_REJECT,
 	RULE_CONTINUE,
+};
+
+enum firewall_match {
+	MATCH_INTERNAL,
+	MATCH_EXTERNAL,
+	MATCH_BYPASS,
+};
+
+enum algorithm {
+	ROUND_ROBIN = 1,
+	LEAST_CONNECTIONS,
+	IP_HASH,
+};
+
+enum admin_state {
+	MEMBER_ENABLED = 1,
+	MEMBER_DRAINING,
+	MEMBER_DISABLED,
+};
+
+enum lb_snat {
+	LB_SNAT_DISABLED,
+	LB_SNAT_AUTO_MAP,
+	LB_SNAT_POOL,
+};
+
+/* Why a member was chosen: pipeline.Why. */
+enum why {
+	WHY_NONE,
+	WHY_KEPT,
+	WHY_PERSISTENCE,
+	WHY_ROUND_ROBIN,
+	WHY_LEAST_CONNECTIONS,
+	WHY_IP_HASH,
 };
 
 /* ---- tables: every value has two slots, see struct config ---- */
@@ -108,6 +152,7 @@ struct config {
 	__u32 clock;          /* the tick that it is, for tests of time-outs; 0: by the kernel's clock */
 	__u32 trace_ifindex;  /* TRACE_ONE: packets of this device ... */
 	struct tuple trace_tuple; /* ... with this tuple */
+	__u32 log_rate;           /* lines a second and CPU; 0: none */
 	__u32 timeout[2][TIMEOUTS]; /* ticks */
 };
 
@@ -122,6 +167,20 @@ enum device_kind {
 	DEVICE_UPLINK,
 };
 
+enum ruleset_flag {
+	RULESET_HAS_ANY = 1,  /* rules for any remote */
+	RULESET_HAS_ID = 2,   /* rules for remotes of an identity */
+	RULESET_HAS_NONE = 4, /* negated rules, for remotes without identity */
+	RULESET_HAS_VIP = 8,  /* rules for what came by a virtual server */
+	RULESET_HAS_SRC = 16, /* gateway firewall: rules tell sources apart */
+	RULESET_HAS_DST = 32, /* gateway firewall: rules tell destinations apart */
+};
+
+struct ruleset_ref {
+	__u32 id;
+	__u32 flags;
+};
+
 /* devices: ifindex -> what is bound to it */
 struct device {
 	__u32 present;
@@ -133,6 +192,7 @@ struct device {
 	__u32 plen;          /* of its subnet, as 128 bit */
 	__u8 mac[MAC_LEN];   /* ports: the vNIC's; uplinks: the device's */
 	__u8 pad[2];
+	struct ruleset_ref in; /* uplinks: gateway firewall */
 };
 
 struct device_row {
@@ -144,17 +204,6 @@ struct endpoint_key {
 	struct addr addr;
 };
 
-enum ruleset_flag {
-	RULESET_HAS_ANY = 1,  /* rules for any remote */
-	RULESET_HAS_ID = 2,   /* rules for remotes of an identity */
-	RULESET_HAS_NONE = 4, /* negated rules, for remotes without identity */
-};
-
-struct ruleset_ref {
-	__u32 id;
-	__u32 flags;
-};
-
 struct endpoint {
 	__u32 present;
 	__u32 port;
@@ -163,6 +212,7 @@ struct endpoint {
 	__u8 mac[MAC_LEN];
 	__u8 unfiltered;
 	__u8 pad;
+	__u32 dlb; /* table.LBServiceID; 0: none */
 	struct ruleset_ref out[MAX_RULESETS];
 	struct ruleset_ref in[MAX_RULESETS];
 };
@@ -180,6 +230,7 @@ struct segment {
 	__u32 present;
 	__u32 vrf;
 	__u32 realm;
+	__u32 monitor; /* what leaves its port comes from a load balancer */
 	__u32 gateways;
 	struct gateway gateway[MAX_GATEWAYS];
 };
@@ -199,6 +250,9 @@ struct vrf {
 	__u32 flags;
 	__u32 node_port;
 	__u32 node_segment;
+	__u32 realm;
+	struct ruleset_ref in; /* gateway firewall at a Tier-1's upper link */
+	struct ruleset_ref out;
 };
 
 struct vrf_row {
@@ -230,6 +284,8 @@ struct nexthop {
 	__u32 ifindex;
 	__u32 uplink; /* table.PortID */
 	struct addr addr; /* zero: the destination itself */
+	__u32 mtu;        /* of the uplink, IP packet; 0: no limit */
+	struct ruleset_ref out; /* gateway firewall of the uplink */
 };
 
 struct nexthop_row {
@@ -267,7 +323,8 @@ struct nat {
 	__u8 one_to_one;
 	__u8 src_plen; /* as 128 bit */
 	__u8 dst_plen;
-	__u8 pad[3];
+	__u8 match; /* enum firewall_match */
+	__u8 pad[2];
 	__u16 first; /* service number */
 	__u16 last;
 	__u16 to_port;
@@ -303,6 +360,7 @@ struct identity_row {
 enum reserved_identity {
 	IDENTITY_NONE = 0,
 	IDENTITY_ANY = 0xffffffff,
+	IDENTITY_VIP = 0xfffffffe, /* what came by a virtual server */
 };
 
 struct rule_key {
@@ -320,14 +378,185 @@ struct rule {
 	__u32 id;
 	__u8 action; /* table.RuleAction */
 	__u8 strict;
-	__u8 pad[2];
+	__u8 logged;
+	__u8 pad;
 };
 
 struct rule_row {
 	struct rule slot[2];
 };
 
+/*
+ * A gateway's firewall looks at two addresses. Each side's identities fall
+ * into classes by the rules that they match; a pair of classes has a list of
+ * rules, whose number takes the place of the identity in rule_key.
+ */
+struct class_key {
+	__u32 ruleset;
+	__u32 identity;
+	__u32 dst; /* 1: the destination's side */
+};
+
+struct class {
+	__u32 present;
+	__u32 id; /* not 0: that is the class of addresses that no rule tells apart */
+};
+
+struct class_row {
+	struct class slot[2];
+};
+
+struct pair_key {
+	__u32 ruleset;
+	__u32 src;
+	__u32 dst;
+};
+
+struct pair {
+	__u32 present;
+	__u32 list;
+};
+
+struct pair_row {
+	struct pair slot[2];
+};
+
+/* ---- load balancers ---- */
+
+enum vip_scope {
+	VIP_VRF = 1,
+	VIP_DLB,
+};
+
+/* A row without protocol says that the address is a VIP, no more. */
+struct vip_key {
+	__u32 plen; /* 64 + 128, or 64 + 128 + 8 + bits of port */
+	__u32 kind; /* enum vip_scope */
+	__u32 scope; /* table.VRFID or LBServiceID */
+	struct addr addr;
+	__u8 proto;
+	__u8 port[2]; /* network order */
+	__u8 pad;
+};
+
+struct vip {
+	__u32 present;
+	__u32 server; /* table.VirtualServerID; 0: none takes this */
+	__u32 pool;
+	__u32 max;     /* open connections; 0: no limit */
+	__u32 persist; /* whose table of clients; 0: none */
+	__u32 persist_ticks;
+	struct ruleset_ref access;
+	__u16 member_port;
+	__u8 logged;
+	__u8 pad;
+};
+
+struct vip_row {
+	struct vip slot[2];
+};
+
+struct pool {
+	__u32 present;
+	__u32 slots;
+	__u8 algorithm;
+	__u8 snat; /* enum lb_snat */
+	__u8 snat_addrs;
+	__u8 pad;
+	struct addr snat_addr[MAX_SNAT_ADDRS];
+};
+
+struct pool_row {
+	struct pool slot[2];
+};
+
+/* The slots of a pool, SLOTS_A_ROW a row. */
+struct slots_key {
+	__u32 pool;
+	__u32 row;
+};
+
+struct slots {
+	__u32 present;
+	__u32 member[SLOTS_A_ROW];
+};
+
+struct slots_row {
+	struct slots slot[2];
+};
+
+struct member_key {
+	__u32 pool;
+	__u32 member;
+};
+
+struct member {
+	__u32 present;
+	__u32 max; /* open connections; 0: no limit */
+	struct addr addr;
+	__u16 port; /* 0: the virtual server's */
+	__u16 weight;
+	__u8 admin; /* enum admin_state */
+	__u8 up;
+	__u8 pad[2];
+};
+
+struct member_row {
+	struct member slot[2];
+};
+
 /* ---- state ---- */
+
+enum gauge_kind {
+	GAUGE_SERVER = 1,
+	GAUGE_MEMBER,
+	GAUGE_POOL,
+};
+
+struct gauge_key {
+	__u32 kind;
+	__u32 id;
+};
+
+/* What is counted up and down; see docs/pipeline.md section 6, loads. */
+struct gauge {
+	__u32 open;    /* connections */
+	__u32 fails;   /* in a row */
+	__u32 turn;    /* pools: connections that took their turn */
+	__u32 counted; /* by a sweep under way */
+};
+
+struct client_key {
+	__u32 persist;
+	struct addr addr;
+};
+
+struct client {
+	__u32 member;
+	__u32 seen; /* tick */
+};
+
+enum tally_kind {
+	TALLY_RULE = 1,
+	TALLY_NAT,
+	TALLY_SERVER,
+};
+
+struct tally_key {
+	__u32 kind;
+	__u32 id;
+};
+
+struct tally {
+	__u64 hits;
+	__u64 packets;
+	__u64 bytes;
+};
+
+struct drop_key {
+	__u32 port; /* table.PortID; 0: no port */
+	__u32 reason;
+};
 
 enum flow_state {
 	STATE_NEW = 1,
@@ -363,7 +592,20 @@ struct flow {
 	__u32 peer_zone;
 	__u32 in;            /* ifindex it entered by */
 	struct addr nexthop; /* uplink output */
-	struct addr mid_src; /* original only: the source after the first of two translations */
+	__u64 packets;
+	__u64 bytes;  /* IP total lengths */
+	__u32 server; /* virtual server that took it; 0: none. Both halves. */
+	__u32 member; /* valid iff server */
+	__u16 mtu;    /* of the uplink; 0: no limit */
+	__u8 pad[6];
+	/* the rest is the original's only */
+	struct addr mid_src; /* the source after the first of two translations */
+	__u32 rules[MAX_FLOW_RULES]; /* firewall rules that let it pass, in order; 0: none */
+	__u32 nats[MAX_FLOW_NATS];
+	__u64 tallied_packets; /* of both halves: what the tallies have already */
+	__u64 tallied_bytes;
+	__u32 born; /* tick */
+	__u32 pad2;
 };
 
 struct fragment_key {
@@ -381,6 +623,18 @@ struct fragment {
 	__u32 seen; /* tick */
 };
 
+/* A fragment that came before its first one. */
+struct held_key {
+	struct fragment_key f;
+	__u32 n;
+};
+
+struct held {
+	__u32 seen; /* tick */
+	__u32 len;
+	__u8 data[HELD_BYTES];
+};
+
 struct neighbour_key {
 	__u32 ifindex;
 	struct addr addr;
@@ -392,6 +646,32 @@ struct neighbour {
 	__u32 seen; /* tick */
 };
 
+/* ---- log ---- */
+
+#define LOG_BURST 256
+
+struct log_bucket {
+	__u64 since; /* ns */
+	__u64 lines;
+};
+
+/* One line about a rule that is logged. */
+struct log_line {
+	__u64 time; /* ns since boot */
+	__u32 generation;
+	__u32 rule;
+	__u32 id;    /* where: table.PortID or VRFID, as in a step */
+	__u8 stage;
+	__u8 action; /* enum rule_action; 0: default deny */
+	__u8 again;  /* a live connection, judged by new tables */
+	__u8 pad;
+	struct tuple asked; /* as the connection's first packet has it */
+	struct addr src;    /* as the rule saw them */
+	struct addr dst;
+	__be16 dport;
+	__u16 pad2[3];
+};
+
 /* ---- trace ---- */
 
 struct step {
@@ -401,7 +681,8 @@ struct step {
 	struct addr dst;
 	__u8 stage;
 	__u8 reason;
-	__u8 pad[2];
+	__u8 why; /* enum why */
+	__u8 pad;
 };
 
 enum verdict {
@@ -409,6 +690,7 @@ enum verdict {
 	VERDICT_DROP,
 	VERDICT_ANSWER,
 	VERDICT_PASS,
+	VERDICT_HOLD,
 };
 
 struct event {
@@ -418,6 +700,6 @@ struct event {
 	__u32 out; /* table.PortID */
 	__u32 hops;
 	__u32 steps;
-	__u32 now; /* tick */
+	__u32 pad;
 	struct step step[MAX_STEPS];
 };

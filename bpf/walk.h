@@ -10,23 +10,58 @@
 
 #include "context.h"
 
-#include "firewall.h"
-#include "nat.h"
+#include "balance.h"
 
 /* ---- stages ---- */
 
-inline_fn bool gateway_of(struct walk *w, const struct segment *s, struct addr *gw)
+inline_fn bool gateway_of(const struct segment *s, const struct addr *src, struct addr *gw)
 {
 	if (!s->gateways)
 		return false;
 	*gw = s->gateway[0].addr;
 	for (int i = 0; i < MAX_GATEWAYS; i++) {
-		if (i < s->gateways && addr_in(&w->src, &s->gateway[i].addr, s->gateway[i].plen)) {
+		if (i < s->gateways && addr_in(src, &s->gateway[i].addr, s->gateway[i].plen)) {
 			*gw = s->gateway[i].addr;
 			break;
 		}
 	}
 	return true;
+}
+
+/* Whether TCP or UDP is asked of a virtual server: else the VIP is only an
+ * address of whoever has it. */
+inline_fn bool served(const struct walk *w, const struct vip *v)
+{
+	return v->server && (w->t.proto == IPPROTO_TCP || w->t.proto == IPPROTO_UDP);
+}
+
+/* An address of a router or load balancer, at which nothing listens but echo. */
+static __noinline int walk_local(struct walk *w, __u32 id)
+{
+	if (w->mode == MODE_NEW && w->echo_request) {
+		step(w, STAGE_LOCAL, id, 0);
+		w->outcome = OUTCOME_LOCAL;
+		w->next = NEXT_DONE;
+		return 0;
+	}
+	drop_at(w, STAGE_LOCAL, id, 0, REASON_NO_LISTENER);
+	if (w->t.proto == IPPROTO_UDP)
+		answer_icmp(w, 3, 3, &w->dst);
+	return 0;
+}
+
+/* Distributed virtual servers; false if the packet stops here. */
+inline_fn bool distribute(struct walk *w, const struct endpoint *e, const struct segment *s)
+{
+	struct vip *v = vip_find(w, VIP_DLB, e->dlb);
+
+	if (!v)
+		return true;
+	w->realm = s->realm;
+	if (served(w, v))
+		return balance(w, STAGE_DLB);
+	walk_local(w, w->port);
+	return false;
 }
 
 /* Judges what leaves w->port for its segment; false: it stops here. */
@@ -42,6 +77,10 @@ inline_fn bool leave_port(struct walk *w, const struct segment *s)
 	if (!w->guarded)
 		step(w, STAGE_SPOOFGUARD, w->port, 0);
 	w->guarded = 0;
+	if (e->dlb && w->routed && !distribute(w, e, s))
+		return false;
+	if (s->monitor)
+		w->by_server = 1;
 	if (e->unfiltered)
 		return true;
 	__builtin_memcpy(w->ruleset, e->out, sizeof(w->ruleset));
@@ -50,19 +89,41 @@ inline_fn bool leave_port(struct walk *w, const struct segment *s)
 	return firewall(w, STAGE_DFW_OUT, e->port);
 }
 
+/* Mode reply: takes back that a distributed virtual server made its VIP the
+ * source, because the client had become its own member. */
+static __noinline void undo_distributed(struct walk *w)
+{
+	struct endpoint_key k = { .segment = w->segment, .addr = w->src };
+	struct endpoint *e = endpoint_get(&k, w->slot);
+
+	if (!e || !e->dlb || !vip_find(w, VIP_DLB, e->dlb))
+		return;
+	for (int i = 0; i < 2; i++) {
+		if (addr_zero(&w->undo_from[i]) || !addr_eq(&w->dst, &w->undo_from[i]))
+			continue;
+		w->dst = w->undo_to[i];
+		return;
+	}
+}
+
 /* Enters w->segment from w->port. */
 __noinline int walk_segment(struct walk *w)
 {
 	if (!w)
 		return 0;
 	struct segment *s = segment_get(&w->segment, w->slot);
+	struct addr src = w->src;
 
 	if (!s) {
 		drop_at(w, STAGE_L2, w->segment, 0, REASON_NO_GATEWAY);
 		return 0;
 	}
-	if (w->mode != MODE_REPLY && !leave_port(w, s))
+	if (w->mode == MODE_REPLY) {
+		if (w->routed && w->kept_server)
+			undo_distributed(w);
+	} else if (!leave_port(w, s)) {
 		return 0;
+	}
 	if (!w->routed) {
 		w->l2 = 1;
 		w->endpoint = w->dst;
@@ -70,7 +131,7 @@ __noinline int walk_segment(struct walk *w)
 		return 0;
 	}
 	w->check_mac = 0;
-	if (!s->vrf || !gateway_of(w, s, &w->in_addr)) {
+	if (!s->vrf || !gateway_of(s, &src, &w->in_addr)) {
 		drop_at(w, STAGE_L2, w->segment, 0, REASON_NO_GATEWAY);
 		return 0;
 	}
@@ -86,13 +147,16 @@ inline_fn bool reverse_path(struct walk *w, const struct vrf *v)
 {
 	struct route *r;
 
+	if (w->vouched)
+		return true;
 	if (w->above) {
 		r = route_lookup(w, &w->src);
 		if (!r)
 			return true;
 		if (r->kind == ROUTE_DOWN)
 			return v->kind != VRF_TIER0;
-		return r->kind != ROUTE_CONNECTED && r->kind != ROUTE_LOCAL && r->kind != ROUTE_NAT && r->kind != ROUTE_VIA;
+		return r->kind != ROUTE_CONNECTED && r->kind != ROUTE_LOCAL && r->kind != ROUTE_NAT &&
+		       r->kind != ROUTE_VIA && r->kind != ROUTE_VIP;
 	}
 	if (v->kind != VRF_TIER0 || !w->from_vrf)
 		return true;
@@ -100,7 +164,7 @@ inline_fn bool reverse_path(struct walk *w, const struct vrf *v)
 	return r && r->kind == ROUTE_DOWN && r->to == w->from_vrf;
 }
 
-/* Mode reply, from above: takes back what SNAT did here. */
+/* Mode reply: takes back what SNAT or a virtual server did here. */
 inline_fn void undo_snat(struct walk *w)
 {
 	for (int i = 0; i < 2; i++) {
@@ -108,23 +172,27 @@ inline_fn void undo_snat(struct walk *w)
 			continue;
 		struct route *r = route_lookup(w, &w->dst);
 
-		if (r && (r->kind == ROUTE_NAT || r->kind == ROUTE_LOCAL))
+		if (r && (r->kind == ROUTE_NAT || r->kind == ROUTE_LOCAL || r->kind == ROUTE_VIP)) {
 			w->dst = w->undo_to[i];
+			if (w->kept_server)
+				w->above = 0;
+		}
 		return;
 	}
 }
 
-inline_fn void walk_local(struct walk *w)
+/* What a packet meets that leaves w->vrf upwards; false: it stops here. */
+inline_fn bool leave_router(struct walk *w, const struct vrf *v, __u32 iface, const struct ruleset_ref *rules)
 {
-	if (w->mode == MODE_NEW && w->echo_request) {
-		step(w, STAGE_LOCAL, w->vrf, 0);
-		w->outcome = OUTCOME_LOCAL;
-		w->next = NEXT_DONE;
-		return;
-	}
-	drop_at(w, STAGE_LOCAL, w->vrf, 0, REASON_NO_LISTENER);
-	if (w->t.proto == IPPROTO_UDP)
-		answer_icmp(w, 3, 3, &w->dst);
+	if (w->mode == MODE_REPLY || w->server_vrf == w->vrf)
+		return true;
+	w->gateway.id = rules ? rules->id : 0;
+	w->gateway.flags = rules ? rules->flags : 0;
+	if (!w->gateway.id && !(v->flags & VRF_NAT_OUT))
+		return true;
+	w->realm = v->realm;
+	w->nat_iface = iface;
+	return outwards(w, v->flags & VRF_NAT_OUT);
 }
 
 inline_fn void walk_out(struct walk *w, const struct nexthop *n)
@@ -135,6 +203,7 @@ inline_fn void walk_out(struct walk *w, const struct nexthop *n)
 	w->out_port = n->uplink;
 	w->out_uplink = 1;
 	w->out_zone = w->vrf | ZONE_UPLINK;
+	w->mtu = n->mtu;
 	w->nexthop = addr_zero(&n->addr) ? w->dst : n->addr;
 }
 
@@ -156,19 +225,14 @@ inline_fn void walk_uplink(struct walk *w, const struct route *r, const struct v
 		drop_at(w, STAGE_ROUTE, w->vrf, 0, REASON_NO_ROUTE);
 		return;
 	}
-	w->nat_iface = nh->uplink;
-	w->nat_dir = NAT_OUT;
-	if (w->mode != MODE_REPLY && (v->flags & VRF_NAT_OUT) && !translate(w, STAGE_SNAT))
-		return;
-	walk_out(w, nh);
+	if (leave_router(w, v, nh->uplink, &nh->out))
+		walk_out(w, nh);
 }
 
 /* Leaves a Node router by its port. */
 inline_fn void walk_node(struct walk *w, const struct route *r, const struct vrf *v)
 {
-	w->nat_iface = 0;
-	w->nat_dir = NAT_OUT;
-	if (w->mode != MODE_REPLY && (v->flags & VRF_NAT_OUT) && !translate(w, STAGE_SNAT))
+	if (!leave_router(w, v, 0, NULL))
 		return;
 	w->segment = v->node_segment;
 	w->port = v->node_port;
@@ -179,14 +243,63 @@ inline_fn void walk_node(struct walk *w, const struct route *r, const struct vrf
 
 inline_fn void walk_up(struct walk *w, const struct route *r, const struct vrf *v)
 {
-	w->nat_iface = 0;
-	w->nat_dir = NAT_OUT;
-	if (w->mode != MODE_REPLY && (v->flags & VRF_NAT_OUT) && !translate(w, STAGE_SNAT))
+	if (!leave_router(w, v, 0, &v->out))
 		return;
 	w->from_vrf = w->vrf;
 	w->vrf = r->to;
 	w->in_addr = r->via;
 	w->above = 0;
+}
+
+/* What a packet meets that enters w->vrf; false: it stops here. */
+inline_fn bool enter_router(struct walk *w, const struct vrf *v)
+{
+	bool uplink = w->from_uplink && v->kind == VRF_TIER0;
+	const struct ruleset_ref *rules = uplink ? &w->uplink_in : &v->in;
+
+	if (w->mode == MODE_REPLY) {
+		undo_snat(w);
+		return true;
+	}
+	if (!reverse_path(w, v)) {
+		drop_at(w, STAGE_URPF, w->vrf, 0, REASON_URPF);
+		return false;
+	}
+	w->gateway = *rules;
+	if (!w->above || (!w->gateway.id && !(v->flags & VRF_NAT_IN)))
+		return true;
+	w->realm = v->realm;
+	w->nat_iface = uplink ? w->port : 0;
+	return inwards(w, v->flags & VRF_NAT_IN);
+}
+
+/* A VIP of w->vrf: the route on to the member, or NULL if the walk is over. */
+inline_fn struct route *walk_vip(struct walk *w, const struct vrf *v)
+{
+	struct addr asked = w->dst;
+	struct route *r;
+	struct vip *s = w->mode == MODE_REPLY ? NULL : vip_find(w, VIP_VRF, w->vrf);
+
+	if (!s || !served(w, s)) {
+		walk_local(w, w->vrf);
+		return NULL;
+	}
+	w->realm = v->realm;
+	if (!balance(w, STAGE_LB))
+		return NULL;
+	w->by_server = 1;
+	w->vouched = w->tier0;
+	w->server_vrf = w->vrf;
+	w->in_addr = asked;
+	w->above = 0;
+	r = route_lookup(w, &w->dst);
+	if (r)
+		step(w, STAGE_ROUTE, w->vrf, 0);
+	if (r && (r->kind == ROUTE_LOCAL || r->kind == ROUTE_NAT || r->kind == ROUTE_VIP)) {
+		drop_at(w, STAGE_LOCAL, w->vrf, 0, REASON_NO_LISTENER);
+		return NULL;
+	}
+	return r;
 }
 
 /* One router. */
@@ -201,27 +314,21 @@ __noinline int walk_router(struct walk *w)
 		drop_at(w, STAGE_ROUTE, w->vrf, 0, REASON_NO_ROUTE);
 		return 0;
 	}
-	if (w->mode == MODE_REPLY) {
-		if (w->above)
-			undo_snat(w);
-	} else {
-		if (!reverse_path(w, v)) {
-			drop_at(w, STAGE_URPF, w->vrf, 0, REASON_URPF);
-			return 0;
-		}
-		if (w->above && (v->flags & VRF_NAT_IN)) {
-			w->nat_iface = w->from_uplink && v->kind == VRF_TIER0 ? w->port : 0;
-			w->nat_dir = NAT_IN;
-			if (!translate(w, STAGE_DNAT))
-				return 0;
-		}
-	}
+	if (!enter_router(w, v))
+		return 0;
+	if (v->kind == VRF_TIER0)
+		w->tier0 = 1;
 	r = route_lookup(w, &w->dst);
 	if (r)
 		step(w, STAGE_ROUTE, w->vrf, 0);
 	if (r && r->kind == ROUTE_LOCAL) {
-		walk_local(w);
+		walk_local(w, w->vrf);
 		return 0;
+	}
+	if (r && r->kind == ROUTE_VIP) {
+		r = walk_vip(w, v);
+		if (w->next == NEXT_DONE)
+			return 0;
 	}
 	if (r && r->kind == ROUTE_NAT) {
 		drop_at(w, STAGE_LOCAL, w->vrf, 0, REASON_NO_LISTENER);

@@ -7,6 +7,7 @@
  * everything else to weft_slow, which implements docs/pipeline.md in full.
  */
 #include "slow.h"
+#include "sweep.h"
 
 #include <linux/tcp.h>
 #include <linux/udp.h>
@@ -27,20 +28,21 @@ const enum route_kind *keep_route_kind __attribute__((unused));
 const enum nat_dir *keep_nat_dir __attribute__((unused));
 const enum nat_action *keep_nat_action __attribute__((unused));
 const enum rule_action *keep_rule_action __attribute__((unused));
+const enum firewall_match *keep_firewall_match __attribute__((unused));
+const enum algorithm *keep_algorithm __attribute__((unused));
+const enum admin_state *keep_admin_state __attribute__((unused));
+const enum lb_snat *keep_lb_snat __attribute__((unused));
+const enum why *keep_why __attribute__((unused));
+const enum vip_scope *keep_vip_scope __attribute__((unused));
+const enum gauge_kind *keep_gauge_kind __attribute__((unused));
+const enum call *keep_call __attribute__((unused));
+const enum tally_kind *keep_tally_kind __attribute__((unused));
+const struct log_line *keep_log_line __attribute__((unused));
 const enum presence *keep_presence __attribute__((unused));
 const enum device_kind *keep_device_kind __attribute__((unused));
 const enum trace_mode *keep_trace_mode __attribute__((unused));
 const struct event *keep_event __attribute__((unused));
 const struct step *keep_step __attribute__((unused));
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__type(key, __u32);
-	__type(value, __u32);
-	__uint(max_entries, 1);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__array(values, int(struct __sk_buff *));
-} weft_calls SEC(".maps");
 
 SEC("tc")
 int weft_slow(struct __sk_buff *skb)
@@ -91,12 +93,26 @@ int weft_slow(struct __sk_buff *skb)
 	return d->kind == DEVICE_UPLINK ? uplink_arp(x) : port_arp(skb, x);
 }
 
+/* Sends a first fragment and those of its datagram that came before it. The
+ * slow way has left all about it in this CPU's struct work. */
+SEC("tc")
+int weft_followers(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct work *x = bpf_map_lookup_elem(&weft_work, &zero);
+
+	if (!x)
+		return internal();
+	return send_followers(skb, x);
+}
+
 /* ---- the fast way: TCP and UDP of connections that both sides know ---- */
 
 /* What the fast way reads of a packet. */
 struct plain {
 	__u8 ttl;
 	__u8 tcp; /* flags; 0 for UDP */
+	__u16 total;
 };
 
 /* Reads a whole TCP or UDP packet that opens nothing; false: not one. */
@@ -138,6 +154,7 @@ inline_fn bool plain_packet(struct __sk_buff *skb, struct tuple *t, struct plain
 	t->proto = ip->protocol;
 	t->pad[0] = t->pad[1] = t->pad[2] = 0;
 	p->ttl = ip->ttl;
+	p->total = total;
 	return true;
 }
 
@@ -165,6 +182,8 @@ inline_fn bool settled(struct flow *f, const struct flow_key *k, __u8 tcp)
 	p = peer_of(k, f, &peer);
 	if (!p)
 		return false;
+	if (f->server)
+		load_changes(f, f->state, state, tcp);
 	f->state = p->state = state;
 	f->timeout = p->timeout = timeout_of(k->t.proto, state);
 	return true;
@@ -185,6 +204,8 @@ inline_fn int fast(struct __sk_buff *skb, __u32 zone)
 	f = bpf_map_lookup_elem(&weft_flows, &k);
 	if (!f || f->generation != c->generation || !same_entry(skb, f) || (f->hops && p.ttl <= f->hops))
 		goto slow;
+	if (f->mtu && (p.total > f->mtu || skb->gso_size) && f->hops)
+		goto slow;
 	now = clock_tick(c);
 	/* Once a tick: is it alive, and is the other half still there? To look
 	 * keeps that from being replaced, too. */
@@ -195,9 +216,11 @@ inline_fn int fast(struct __sk_buff *skb, __u32 zone)
 		goto slow;
 	if (f->seen != now)
 		f->seen = now;
+	f->packets += skb->gso_segs ?: 1;
+	f->bytes += p.total;
 	return flow_apply(skb, f, &k.t, true, now);
 slow:
-	bpf_tail_call(skb, &weft_calls, 0);
+	bpf_tail_call(skb, &weft_calls, CALL_SLOW);
 	return internal();
 }
 
@@ -218,8 +241,31 @@ int weft_uplink(struct __sk_buff *skb)
 		return internal();
 	d = device_get(&ifindex, c->generation & 1);
 	if (!d) {
-		bpf_tail_call(skb, &weft_calls, 0);
+		bpf_tail_call(skb, &weft_calls, CALL_SLOW);
 		return internal();
 	}
 	return fast(skb, d->vrf | ZONE_UPLINK);
+}
+
+/* ---- the agent's programs, run by BPF_PROG_RUN ---- */
+
+SEC("syscall")
+int weft_sweep(void *ctx)
+{
+	__u32 zero = 0;
+	struct sweep *s = bpf_map_lookup_elem(&weft_sweep_state, &zero);
+	struct config *c = config();
+	struct sweeping x = { .s = s };
+
+	if (!s || !c)
+		return -1;
+	s->config = *c;
+	s->slot = c->generation & 1;
+	s->now = c->clock ? c->clock : (__u32)(bpf_ktime_get_ns() >> 30); /* the coarse clock is not for syscall programs */
+	s->live = s->deleted = 0;
+	bpf_for_each_map_elem(&weft_flows, sweep_flow, &x, 0);
+	bpf_for_each_map_elem(&weft_gauges, sweep_gauge, NULL, 0);
+	bpf_for_each_map_elem(&weft_fragments, sweep_fragment, &x, 0);
+	bpf_for_each_map_elem(&weft_held, sweep_held, &x, 0);
+	return 0;
 }

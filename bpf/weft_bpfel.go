@@ -18,6 +18,22 @@ type WeftAddr struct {
 	W [4]uint32
 }
 
+type WeftAdminState uint32
+
+const (
+	WeftAdminStateMEMBER_ENABLED  WeftAdminState = 1
+	WeftAdminStateMEMBER_DRAINING WeftAdminState = 2
+	WeftAdminStateMEMBER_DISABLED WeftAdminState = 3
+)
+
+type WeftAlgorithm uint32
+
+const (
+	WeftAlgorithmROUND_ROBIN       WeftAlgorithm = 1
+	WeftAlgorithmLEAST_CONNECTIONS WeftAlgorithm = 2
+	WeftAlgorithmIP_HASH           WeftAlgorithm = 3
+)
+
 type WeftBound uint32
 
 const (
@@ -29,7 +45,51 @@ const (
 	WeftBoundMAX_PORT_TRIES   WeftBound = 64
 	WeftBoundMAX_STEPS        WeftBound = 32
 	WeftBoundMAX_TRANSLATIONS WeftBound = 2
+	WeftBoundMAX_FLOW_RULES   WeftBound = 6
+	WeftBoundMAX_FLOW_NATS    WeftBound = 4
+	WeftBoundMAX_SNAT_ADDRS   WeftBound = 8
+	WeftBoundSLOTS_A_ROW      WeftBound = 256
+	WeftBoundMAX_TURNS        WeftBound = 64
+	WeftBoundMAX_COMPARED     WeftBound = 256
 )
+
+type WeftCall uint32
+
+const (
+	WeftCallCALL_SLOW      WeftCall = 0
+	WeftCallCALL_FOLLOWERS WeftCall = 1
+	WeftCallCALLS          WeftCall = 2
+)
+
+type WeftClass struct {
+	_       structs.HostLayout
+	Present uint32
+	Id      uint32
+}
+
+type WeftClassKey struct {
+	_        structs.HostLayout
+	Ruleset  uint32
+	Identity uint32
+	Dst      uint32
+}
+
+type WeftClassRow struct {
+	_    structs.HostLayout
+	Slot [2]WeftClass
+}
+
+type WeftClient struct {
+	_      structs.HostLayout
+	Member uint32
+	Seen   uint32
+}
+
+type WeftClientKey struct {
+	_       structs.HostLayout
+	Persist uint32
+	Addr    WeftAddr
+}
 
 type WeftConfig struct {
 	_            structs.HostLayout
@@ -38,18 +98,21 @@ type WeftConfig struct {
 	Clock        uint32
 	TraceIfindex uint32
 	TraceTuple   WeftTuple
+	LogRate      uint32
 	Timeout      [2][8]uint32
 }
 
 type WeftCounter uint32
 
 const (
-	WeftCounterCOUNTER_FLOWS_ENTERED WeftCounter = 0
-	WeftCounterCOUNTER_FLOWS_REMOVED WeftCounter = 1
-	WeftCounterCOUNTER_ANSWERS       WeftCounter = 2
-	WeftCounterCOUNTER_EVENTS_LOST   WeftCounter = 3
-	WeftCounterCOUNTER_SNAT_RETRIES  WeftCounter = 4
-	WeftCounterCOUNTERS              WeftCounter = 5
+	WeftCounterCOUNTER_FLOWS_ENTERED  WeftCounter = 0
+	WeftCounterCOUNTER_FLOWS_REMOVED  WeftCounter = 1
+	WeftCounterCOUNTER_ANSWERS        WeftCounter = 2
+	WeftCounterCOUNTER_EVENTS_LOST    WeftCounter = 3
+	WeftCounterCOUNTER_SNAT_RETRIES   WeftCounter = 4
+	WeftCounterCOUNTER_FRAGMENTS_HELD WeftCounter = 5
+	WeftCounterCOUNTER_LOGS_LOST      WeftCounter = 6
+	WeftCounterCOUNTERS               WeftCounter = 7
 )
 
 type WeftDevice struct {
@@ -63,6 +126,7 @@ type WeftDevice struct {
 	Plen    uint32
 	Mac     [6]uint8
 	Pad     [2]uint8
+	In      WeftRulesetRef
 }
 
 type WeftDeviceKind uint32
@@ -77,6 +141,12 @@ type WeftDeviceRow struct {
 	Slot [2]WeftDevice
 }
 
+type WeftDropKey struct {
+	_      structs.HostLayout
+	Port   uint32
+	Reason uint32
+}
+
 type WeftEndpoint struct {
 	_          structs.HostLayout
 	Present    uint32
@@ -86,6 +156,7 @@ type WeftEndpoint struct {
 	Mac        [6]uint8
 	Unfiltered uint8
 	Pad        uint8
+	Dlb        uint32
 	Out        [3]WeftRulesetRef
 	In         [3]WeftRulesetRef
 }
@@ -109,27 +180,47 @@ type WeftEvent struct {
 	Out     uint32
 	Hops    uint32
 	Steps   uint32
-	Now     uint32
+	Pad     uint32
 	Step    [32]WeftStep
 }
 
+type WeftFirewallMatch uint32
+
+const (
+	WeftFirewallMatchMATCH_INTERNAL WeftFirewallMatch = 0
+	WeftFirewallMatchMATCH_EXTERNAL WeftFirewallMatch = 1
+	WeftFirewallMatchMATCH_BYPASS   WeftFirewallMatch = 2
+)
+
 type WeftFlow struct {
-	_          structs.HostLayout
-	Generation uint32
-	Seen       uint32
-	Out        uint32
-	State      uint8
-	Timeout    uint8
-	Hops       uint8
-	Flags      uint8
-	Smac       [6]uint8
-	Dmac       [6]uint8
-	OutPort    uint32
-	T          WeftTuple
-	PeerZone   uint32
-	In         uint32
-	Nexthop    WeftAddr
-	MidSrc     WeftAddr
+	_              structs.HostLayout
+	Generation     uint32
+	Seen           uint32
+	Out            uint32
+	State          uint8
+	Timeout        uint8
+	Hops           uint8
+	Flags          uint8
+	Smac           [6]uint8
+	Dmac           [6]uint8
+	OutPort        uint32
+	T              WeftTuple
+	PeerZone       uint32
+	In             uint32
+	Nexthop        WeftAddr
+	Packets        uint64
+	Bytes          uint64
+	Server         uint32
+	Member         uint32
+	Mtu            uint16
+	Pad            [6]uint8
+	MidSrc         WeftAddr
+	Rules          [6]uint32
+	Nats           [4]uint32
+	TalliedPackets uint64
+	TalliedBytes   uint64
+	Born           uint32
+	Pad2           uint32
 }
 
 type WeftFlowKey struct {
@@ -170,6 +261,41 @@ type WeftGateway struct {
 	Plen uint32
 }
 
+type WeftGauge struct {
+	_       structs.HostLayout
+	Open    uint32
+	Fails   uint32
+	Turn    uint32
+	Counted uint32
+}
+
+type WeftGaugeKey struct {
+	_    structs.HostLayout
+	Kind uint32
+	Id   uint32
+}
+
+type WeftGaugeKind uint32
+
+const (
+	WeftGaugeKindGAUGE_SERVER WeftGaugeKind = 1
+	WeftGaugeKindGAUGE_MEMBER WeftGaugeKind = 2
+	WeftGaugeKindGAUGE_POOL   WeftGaugeKind = 3
+)
+
+type WeftHeld struct {
+	_    structs.HostLayout
+	Seen uint32
+	Len  uint32
+	Data [2048]uint8
+}
+
+type WeftHeldKey struct {
+	_ structs.HostLayout
+	F WeftFragmentKey
+	N uint32
+}
+
 type WeftIdentity struct {
 	_       structs.HostLayout
 	Present uint32
@@ -188,6 +314,60 @@ type WeftIdentityRow struct {
 	Slot [2]WeftIdentity
 }
 
+type WeftLbSnat uint32
+
+const (
+	WeftLbSnatLB_SNAT_DISABLED WeftLbSnat = 0
+	WeftLbSnatLB_SNAT_AUTO_MAP WeftLbSnat = 1
+	WeftLbSnatLB_SNAT_POOL     WeftLbSnat = 2
+)
+
+type WeftLogBucket struct {
+	_     structs.HostLayout
+	Since uint64
+	Lines uint64
+}
+
+type WeftLogLine struct {
+	_          structs.HostLayout
+	Time       uint64
+	Generation uint32
+	Rule       uint32
+	Id         uint32
+	Stage      uint8
+	Action     uint8
+	Again      uint8
+	Pad        uint8
+	Asked      WeftTuple
+	Src        WeftAddr
+	Dst        WeftAddr
+	Dport      uint16
+	Pad2       [3]uint16
+}
+
+type WeftMember struct {
+	_       structs.HostLayout
+	Present uint32
+	Max     uint32
+	Addr    WeftAddr
+	Port    uint16
+	Weight  uint16
+	Admin   uint8
+	Up      uint8
+	Pad     [2]uint8
+}
+
+type WeftMemberKey struct {
+	_      structs.HostLayout
+	Pool   uint32
+	Member uint32
+}
+
+type WeftMemberRow struct {
+	_    structs.HostLayout
+	Slot [2]WeftMember
+}
+
 type WeftNat struct {
 	_         structs.HostLayout
 	Present   uint32
@@ -197,7 +377,8 @@ type WeftNat struct {
 	OneToOne  uint8
 	SrcPlen   uint8
 	DstPlen   uint8
-	Pad       [3]uint8
+	Match     uint8
+	Pad       [2]uint8
 	First     uint16
 	Last      uint16
 	ToPort    uint16
@@ -275,11 +456,47 @@ type WeftNexthop struct {
 	Ifindex uint32
 	Uplink  uint32
 	Addr    WeftAddr
+	Mtu     uint32
+	Out     WeftRulesetRef
 }
 
 type WeftNexthopRow struct {
 	_    structs.HostLayout
 	Slot [2]WeftNexthop
+}
+
+type WeftPair struct {
+	_       structs.HostLayout
+	Present uint32
+	List    uint32
+}
+
+type WeftPairKey struct {
+	_       structs.HostLayout
+	Ruleset uint32
+	Src     uint32
+	Dst     uint32
+}
+
+type WeftPairRow struct {
+	_    structs.HostLayout
+	Slot [2]WeftPair
+}
+
+type WeftPool struct {
+	_         structs.HostLayout
+	Present   uint32
+	Slots     uint32
+	Algorithm uint8
+	Snat      uint8
+	SnatAddrs uint8
+	Pad       uint8
+	SnatAddr  [8]WeftAddr
+}
+
+type WeftPoolRow struct {
+	_    structs.HostLayout
+	Slot [2]WeftPool
 }
 
 type WeftPresence uint32
@@ -295,6 +512,7 @@ type WeftReservedIdentity uint32
 const (
 	WeftReservedIdentityIDENTITY_NONE WeftReservedIdentity = 0
 	WeftReservedIdentityIDENTITY_ANY  WeftReservedIdentity = 4294967295
+	WeftReservedIdentityIDENTITY_VIP  WeftReservedIdentity = 4294967294
 )
 
 type WeftRoute struct {
@@ -327,6 +545,7 @@ const (
 	WeftRouteKindROUTE_UPLINK    WeftRouteKind = 7
 	WeftRouteKindROUTE_VIA       WeftRouteKind = 8
 	WeftRouteKindROUTE_DISCARD   WeftRouteKind = 9
+	WeftRouteKindROUTE_VIP       WeftRouteKind = 10
 )
 
 type WeftRouteRow struct {
@@ -341,7 +560,8 @@ type WeftRule struct {
 	Id      uint32
 	Action  uint8
 	Strict  uint8
-	Pad     [2]uint8
+	Logged  uint8
+	Pad     uint8
 }
 
 type WeftRuleAction uint32
@@ -374,6 +594,9 @@ const (
 	WeftRulesetFlagRULESET_HAS_ANY  WeftRulesetFlag = 1
 	WeftRulesetFlagRULESET_HAS_ID   WeftRulesetFlag = 2
 	WeftRulesetFlagRULESET_HAS_NONE WeftRulesetFlag = 4
+	WeftRulesetFlagRULESET_HAS_VIP  WeftRulesetFlag = 8
+	WeftRulesetFlagRULESET_HAS_SRC  WeftRulesetFlag = 16
+	WeftRulesetFlagRULESET_HAS_DST  WeftRulesetFlag = 32
 )
 
 type WeftRulesetRef struct {
@@ -387,6 +610,7 @@ type WeftSegment struct {
 	Present  uint32
 	Vrf      uint32
 	Realm    uint32
+	Monitor  uint32
 	Gateways uint32
 	Gateway  [4]WeftGateway
 }
@@ -394,6 +618,23 @@ type WeftSegment struct {
 type WeftSegmentRow struct {
 	_    structs.HostLayout
 	Slot [2]WeftSegment
+}
+
+type WeftSlots struct {
+	_       structs.HostLayout
+	Present uint32
+	Member  [256]uint32
+}
+
+type WeftSlotsKey struct {
+	_    structs.HostLayout
+	Pool uint32
+	Row  uint32
+}
+
+type WeftSlotsRow struct {
+	_    structs.HostLayout
+	Slot [2]WeftSlots
 }
 
 type WeftStep struct {
@@ -404,8 +645,41 @@ type WeftStep struct {
 	Dst    WeftAddr
 	Stage  uint8
 	Reason uint8
-	Pad    [2]uint8
+	Why    uint8
+	Pad    uint8
 }
+
+type WeftSweep struct {
+	_       structs.HostLayout
+	Config  WeftConfig
+	Now     uint32
+	Slot    uint32
+	Peer    WeftFlowKey
+	Key     WeftFlowKey
+	Live    uint32
+	Deleted uint32
+}
+
+type WeftTally struct {
+	_       structs.HostLayout
+	Hits    uint64
+	Packets uint64
+	Bytes   uint64
+}
+
+type WeftTallyKey struct {
+	_    structs.HostLayout
+	Kind uint32
+	Id   uint32
+}
+
+type WeftTallyKind uint32
+
+const (
+	WeftTallyKindTALLY_RULE   WeftTallyKind = 1
+	WeftTallyKindTALLY_NAT    WeftTallyKind = 2
+	WeftTallyKindTALLY_SERVER WeftTallyKind = 3
+)
 
 type WeftTimeoutClass uint32
 
@@ -445,6 +719,44 @@ const (
 	WeftVerdictVERDICT_DROP    WeftVerdict = 2
 	WeftVerdictVERDICT_ANSWER  WeftVerdict = 3
 	WeftVerdictVERDICT_PASS    WeftVerdict = 4
+	WeftVerdictVERDICT_HOLD    WeftVerdict = 5
+)
+
+type WeftVip struct {
+	_            structs.HostLayout
+	Present      uint32
+	Server       uint32
+	Pool         uint32
+	Max          uint32
+	Persist      uint32
+	PersistTicks uint32
+	Access       WeftRulesetRef
+	MemberPort   uint16
+	Logged       uint8
+	Pad          uint8
+}
+
+type WeftVipKey struct {
+	_     structs.HostLayout
+	Plen  uint32
+	Kind  uint32
+	Scope uint32
+	Addr  WeftAddr
+	Proto uint8
+	Port  [2]uint8
+	Pad   uint8
+}
+
+type WeftVipRow struct {
+	_    structs.HostLayout
+	Slot [2]WeftVip
+}
+
+type WeftVipScope uint32
+
+const (
+	WeftVipScopeVIP_VRF WeftVipScope = 1
+	WeftVipScopeVIP_DLB WeftVipScope = 2
 )
 
 type WeftVrf struct {
@@ -454,6 +766,9 @@ type WeftVrf struct {
 	Flags       uint32
 	NodePort    uint32
 	NodeSegment uint32
+	Realm       uint32
+	In          WeftRulesetRef
+	Out         WeftRulesetRef
 }
 
 type WeftVrfFlag uint32
@@ -475,6 +790,17 @@ type WeftVrfRow struct {
 	_    structs.HostLayout
 	Slot [2]WeftVrf
 }
+
+type WeftWhy uint32
+
+const (
+	WeftWhyWHY_NONE              WeftWhy = 0
+	WeftWhyWHY_KEPT              WeftWhy = 1
+	WeftWhyWHY_PERSISTENCE       WeftWhy = 2
+	WeftWhyWHY_ROUND_ROBIN       WeftWhy = 3
+	WeftWhyWHY_LEAST_CONNECTIONS WeftWhy = 4
+	WeftWhyWHY_IP_HASH           WeftWhy = 5
+)
 
 type WeftWork struct {
 	_ structs.HostLayout
@@ -501,6 +827,7 @@ type WeftWork struct {
 		T               WeftTuple
 		T0              WeftTuple
 		Slot            uint32
+		Now             uint32
 		Ttl             uint32
 		Mode            uint8
 		Routed          uint8
@@ -512,6 +839,9 @@ type WeftWork struct {
 		Guarded         uint8
 		FromUplink      uint8
 		_               [1]byte
+		KeptServer      uint32
+		KeptMember      uint32
+		UplinkIn        WeftRulesetRef
 		UndoFrom        [2]WeftAddr
 		UndoTo          [2]WeftAddr
 		Next            uint8
@@ -535,11 +865,39 @@ type WeftWork struct {
 		InAddr          WeftAddr
 		Endpoint        WeftAddr
 		MidSrc          WeftAddr
+		ByServer        uint8
+		Tier0           uint8
+		Vouched         uint8
+		Nrules          uint8
+		Nnats           uint8
+		_               [3]byte
+		ServerVrf       uint32
+		Rules           [8]uint32
+		Nats            [4]uint32
 		Ruleset         [3]WeftRulesetRef
 		Remote          WeftAddr
 		Realm           uint32
 		NatIface        uint32
 		NatDir          uint32
+		Hit             uint32
+		HitStrict       uint8
+		HitLogged       uint8
+		_               [2]byte
+		Gateway         WeftRulesetRef
+		GwSrc           WeftAddr
+		GwDst           WeftAddr
+		GwSvc           uint16
+		Why             uint8
+		InTurn          uint8
+		Server          uint32
+		Member          uint32
+		Pool            uint32
+		Persist         uint32
+		VipKey          WeftVipKey
+		SlotsKey        WeftSlotsKey
+		MemberKey       WeftMemberKey
+		GaugeKey        WeftGaugeKey
+		ClientKey       WeftClientKey
 		Outcome         uint8
 		Reason          uint8
 		Answer          uint8
@@ -551,6 +909,7 @@ type WeftWork struct {
 		Out             uint32
 		OutPort         uint32
 		OutZone         uint32
+		Mtu             uint32
 		AnswerAddr      WeftAddr
 		Nexthop         WeftAddr
 		Event           WeftEvent
@@ -569,6 +928,9 @@ type WeftWork struct {
 	Pad     [2]uint8
 	Old     WeftFlowKey
 	Device  WeftDevice
+	Held    WeftHeldKey
+	To      uint32
+	Macs    [12]uint8
 }
 
 // Names of all BPF objects in the ELF.
@@ -576,6 +938,8 @@ type WeftWork struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	WeftMapWeftCalls            = "weft_calls"
+	WeftMapWeftClasses          = "weft_classes"
+	WeftMapWeftClients          = "weft_clients"
 	WeftMapWeftConfig           = "weft_config"
 	WeftMapWeftCounters         = "weft_counters"
 	WeftMapWeftDevices          = "weft_devices"
@@ -584,24 +948,46 @@ const (
 	WeftMapWeftEvents           = "weft_events"
 	WeftMapWeftFlows            = "weft_flows"
 	WeftMapWeftFragments        = "weft_fragments"
+	WeftMapWeftFrame            = "weft_frame"
+	WeftMapWeftGauges           = "weft_gauges"
+	WeftMapWeftHeld             = "weft_held"
 	WeftMapWeftIdentities       = "weft_identities"
+	WeftMapWeftLog              = "weft_log"
+	WeftMapWeftLogBucket        = "weft_log_bucket"
+	WeftMapWeftMembers          = "weft_members"
 	WeftMapWeftNat              = "weft_nat"
 	WeftMapWeftNatIndex         = "weft_nat_index"
 	WeftMapWeftNeighbours       = "weft_neighbours"
 	WeftMapWeftNexthops         = "weft_nexthops"
+	WeftMapWeftPairs            = "weft_pairs"
+	WeftMapWeftPools            = "weft_pools"
+	WeftMapWeftPortDrops        = "weft_port_drops"
 	WeftMapWeftRoutes           = "weft_routes"
 	WeftMapWeftRules            = "weft_rules"
 	WeftMapWeftSegments         = "weft_segments"
+	WeftMapWeftSlots            = "weft_slots"
+	WeftMapWeftSweepState       = "weft_sweep_state"
+	WeftMapWeftTallies          = "weft_tallies"
+	WeftMapWeftVips             = "weft_vips"
 	WeftMapWeftVrfs             = "weft_vrfs"
 	WeftMapWeftWork             = "weft_work"
+	WeftProgWeftFollowers       = "weft_followers"
 	WeftProgWeftPort            = "weft_port"
 	WeftProgWeftSlow            = "weft_slow"
+	WeftProgWeftSweep           = "weft_sweep"
 	WeftProgWeftUplink          = "weft_uplink"
+	WeftVarKeepAdminState       = "keep_admin_state"
+	WeftVarKeepAlgorithm        = "keep_algorithm"
 	WeftVarKeepBound            = "keep_bound"
+	WeftVarKeepCall             = "keep_call"
 	WeftVarKeepCounter          = "keep_counter"
 	WeftVarKeepDeviceKind       = "keep_device_kind"
 	WeftVarKeepEvent            = "keep_event"
+	WeftVarKeepFirewallMatch    = "keep_firewall_match"
 	WeftVarKeepFlowState        = "keep_flow_state"
+	WeftVarKeepGaugeKind        = "keep_gauge_kind"
+	WeftVarKeepLbSnat           = "keep_lb_snat"
+	WeftVarKeepLogLine          = "keep_log_line"
 	WeftVarKeepNatAction        = "keep_nat_action"
 	WeftVarKeepNatDir           = "keep_nat_dir"
 	WeftVarKeepPresence         = "keep_presence"
@@ -610,11 +996,14 @@ const (
 	WeftVarKeepRuleAction       = "keep_rule_action"
 	WeftVarKeepRulesetFlag      = "keep_ruleset_flag"
 	WeftVarKeepStep             = "keep_step"
+	WeftVarKeepTallyKind        = "keep_tally_kind"
 	WeftVarKeepTimeoutClass     = "keep_timeout_class"
 	WeftVarKeepTraceMode        = "keep_trace_mode"
 	WeftVarKeepVerdict          = "keep_verdict"
+	WeftVarKeepVipScope         = "keep_vip_scope"
 	WeftVarKeepVrfFlag          = "keep_vrf_flag"
 	WeftVarKeepVrfKind          = "keep_vrf_kind"
+	WeftVarKeepWhy              = "keep_why"
 )
 
 // LoadWeft returns the embedded CollectionSpec for Weft.
@@ -659,9 +1048,11 @@ type WeftSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type WeftProgramSpecs struct {
-	WeftPort   *ebpf.ProgramSpec `ebpf:"weft_port"`
-	WeftSlow   *ebpf.ProgramSpec `ebpf:"weft_slow"`
-	WeftUplink *ebpf.ProgramSpec `ebpf:"weft_uplink"`
+	WeftFollowers *ebpf.ProgramSpec `ebpf:"weft_followers"`
+	WeftPort      *ebpf.ProgramSpec `ebpf:"weft_port"`
+	WeftSlow      *ebpf.ProgramSpec `ebpf:"weft_slow"`
+	WeftSweep     *ebpf.ProgramSpec `ebpf:"weft_sweep"`
+	WeftUplink    *ebpf.ProgramSpec `ebpf:"weft_uplink"`
 }
 
 // WeftMapSpecs contains maps before they are loaded into the kernel.
@@ -669,6 +1060,8 @@ type WeftProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type WeftMapSpecs struct {
 	WeftCalls      *ebpf.MapSpec `ebpf:"weft_calls"`
+	WeftClasses    *ebpf.MapSpec `ebpf:"weft_classes"`
+	WeftClients    *ebpf.MapSpec `ebpf:"weft_clients"`
 	WeftConfig     *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters   *ebpf.MapSpec `ebpf:"weft_counters"`
 	WeftDevices    *ebpf.MapSpec `ebpf:"weft_devices"`
@@ -677,14 +1070,27 @@ type WeftMapSpecs struct {
 	WeftEvents     *ebpf.MapSpec `ebpf:"weft_events"`
 	WeftFlows      *ebpf.MapSpec `ebpf:"weft_flows"`
 	WeftFragments  *ebpf.MapSpec `ebpf:"weft_fragments"`
+	WeftFrame      *ebpf.MapSpec `ebpf:"weft_frame"`
+	WeftGauges     *ebpf.MapSpec `ebpf:"weft_gauges"`
+	WeftHeld       *ebpf.MapSpec `ebpf:"weft_held"`
 	WeftIdentities *ebpf.MapSpec `ebpf:"weft_identities"`
+	WeftLog        *ebpf.MapSpec `ebpf:"weft_log"`
+	WeftLogBucket  *ebpf.MapSpec `ebpf:"weft_log_bucket"`
+	WeftMembers    *ebpf.MapSpec `ebpf:"weft_members"`
 	WeftNat        *ebpf.MapSpec `ebpf:"weft_nat"`
 	WeftNatIndex   *ebpf.MapSpec `ebpf:"weft_nat_index"`
 	WeftNeighbours *ebpf.MapSpec `ebpf:"weft_neighbours"`
 	WeftNexthops   *ebpf.MapSpec `ebpf:"weft_nexthops"`
+	WeftPairs      *ebpf.MapSpec `ebpf:"weft_pairs"`
+	WeftPools      *ebpf.MapSpec `ebpf:"weft_pools"`
+	WeftPortDrops  *ebpf.MapSpec `ebpf:"weft_port_drops"`
 	WeftRoutes     *ebpf.MapSpec `ebpf:"weft_routes"`
 	WeftRules      *ebpf.MapSpec `ebpf:"weft_rules"`
 	WeftSegments   *ebpf.MapSpec `ebpf:"weft_segments"`
+	WeftSlots      *ebpf.MapSpec `ebpf:"weft_slots"`
+	WeftSweepState *ebpf.MapSpec `ebpf:"weft_sweep_state"`
+	WeftTallies    *ebpf.MapSpec `ebpf:"weft_tallies"`
+	WeftVips       *ebpf.MapSpec `ebpf:"weft_vips"`
 	WeftVrfs       *ebpf.MapSpec `ebpf:"weft_vrfs"`
 	WeftWork       *ebpf.MapSpec `ebpf:"weft_work"`
 }
@@ -693,11 +1099,18 @@ type WeftMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type WeftVariableSpecs struct {
+	KeepAdminState       *ebpf.VariableSpec `ebpf:"keep_admin_state"`
+	KeepAlgorithm        *ebpf.VariableSpec `ebpf:"keep_algorithm"`
 	KeepBound            *ebpf.VariableSpec `ebpf:"keep_bound"`
+	KeepCall             *ebpf.VariableSpec `ebpf:"keep_call"`
 	KeepCounter          *ebpf.VariableSpec `ebpf:"keep_counter"`
 	KeepDeviceKind       *ebpf.VariableSpec `ebpf:"keep_device_kind"`
 	KeepEvent            *ebpf.VariableSpec `ebpf:"keep_event"`
+	KeepFirewallMatch    *ebpf.VariableSpec `ebpf:"keep_firewall_match"`
 	KeepFlowState        *ebpf.VariableSpec `ebpf:"keep_flow_state"`
+	KeepGaugeKind        *ebpf.VariableSpec `ebpf:"keep_gauge_kind"`
+	KeepLbSnat           *ebpf.VariableSpec `ebpf:"keep_lb_snat"`
+	KeepLogLine          *ebpf.VariableSpec `ebpf:"keep_log_line"`
 	KeepNatAction        *ebpf.VariableSpec `ebpf:"keep_nat_action"`
 	KeepNatDir           *ebpf.VariableSpec `ebpf:"keep_nat_dir"`
 	KeepPresence         *ebpf.VariableSpec `ebpf:"keep_presence"`
@@ -706,11 +1119,14 @@ type WeftVariableSpecs struct {
 	KeepRuleAction       *ebpf.VariableSpec `ebpf:"keep_rule_action"`
 	KeepRulesetFlag      *ebpf.VariableSpec `ebpf:"keep_ruleset_flag"`
 	KeepStep             *ebpf.VariableSpec `ebpf:"keep_step"`
+	KeepTallyKind        *ebpf.VariableSpec `ebpf:"keep_tally_kind"`
 	KeepTimeoutClass     *ebpf.VariableSpec `ebpf:"keep_timeout_class"`
 	KeepTraceMode        *ebpf.VariableSpec `ebpf:"keep_trace_mode"`
 	KeepVerdict          *ebpf.VariableSpec `ebpf:"keep_verdict"`
+	KeepVipScope         *ebpf.VariableSpec `ebpf:"keep_vip_scope"`
 	KeepVrfFlag          *ebpf.VariableSpec `ebpf:"keep_vrf_flag"`
 	KeepVrfKind          *ebpf.VariableSpec `ebpf:"keep_vrf_kind"`
+	KeepWhy              *ebpf.VariableSpec `ebpf:"keep_why"`
 }
 
 // WeftObjects contains all objects after they have been loaded into the kernel.
@@ -734,6 +1150,8 @@ func (o *WeftObjects) Close() error {
 // It can be passed to LoadWeftObjects or ebpf.CollectionSpec.LoadAndAssign.
 type WeftMaps struct {
 	WeftCalls      *ebpf.Map `ebpf:"weft_calls"`
+	WeftClasses    *ebpf.Map `ebpf:"weft_classes"`
+	WeftClients    *ebpf.Map `ebpf:"weft_clients"`
 	WeftConfig     *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters   *ebpf.Map `ebpf:"weft_counters"`
 	WeftDevices    *ebpf.Map `ebpf:"weft_devices"`
@@ -742,14 +1160,27 @@ type WeftMaps struct {
 	WeftEvents     *ebpf.Map `ebpf:"weft_events"`
 	WeftFlows      *ebpf.Map `ebpf:"weft_flows"`
 	WeftFragments  *ebpf.Map `ebpf:"weft_fragments"`
+	WeftFrame      *ebpf.Map `ebpf:"weft_frame"`
+	WeftGauges     *ebpf.Map `ebpf:"weft_gauges"`
+	WeftHeld       *ebpf.Map `ebpf:"weft_held"`
 	WeftIdentities *ebpf.Map `ebpf:"weft_identities"`
+	WeftLog        *ebpf.Map `ebpf:"weft_log"`
+	WeftLogBucket  *ebpf.Map `ebpf:"weft_log_bucket"`
+	WeftMembers    *ebpf.Map `ebpf:"weft_members"`
 	WeftNat        *ebpf.Map `ebpf:"weft_nat"`
 	WeftNatIndex   *ebpf.Map `ebpf:"weft_nat_index"`
 	WeftNeighbours *ebpf.Map `ebpf:"weft_neighbours"`
 	WeftNexthops   *ebpf.Map `ebpf:"weft_nexthops"`
+	WeftPairs      *ebpf.Map `ebpf:"weft_pairs"`
+	WeftPools      *ebpf.Map `ebpf:"weft_pools"`
+	WeftPortDrops  *ebpf.Map `ebpf:"weft_port_drops"`
 	WeftRoutes     *ebpf.Map `ebpf:"weft_routes"`
 	WeftRules      *ebpf.Map `ebpf:"weft_rules"`
 	WeftSegments   *ebpf.Map `ebpf:"weft_segments"`
+	WeftSlots      *ebpf.Map `ebpf:"weft_slots"`
+	WeftSweepState *ebpf.Map `ebpf:"weft_sweep_state"`
+	WeftTallies    *ebpf.Map `ebpf:"weft_tallies"`
+	WeftVips       *ebpf.Map `ebpf:"weft_vips"`
 	WeftVrfs       *ebpf.Map `ebpf:"weft_vrfs"`
 	WeftWork       *ebpf.Map `ebpf:"weft_work"`
 }
@@ -757,6 +1188,8 @@ type WeftMaps struct {
 func (m *WeftMaps) Close() error {
 	return _WeftClose(
 		m.WeftCalls,
+		m.WeftClasses,
+		m.WeftClients,
 		m.WeftConfig,
 		m.WeftCounters,
 		m.WeftDevices,
@@ -765,14 +1198,27 @@ func (m *WeftMaps) Close() error {
 		m.WeftEvents,
 		m.WeftFlows,
 		m.WeftFragments,
+		m.WeftFrame,
+		m.WeftGauges,
+		m.WeftHeld,
 		m.WeftIdentities,
+		m.WeftLog,
+		m.WeftLogBucket,
+		m.WeftMembers,
 		m.WeftNat,
 		m.WeftNatIndex,
 		m.WeftNeighbours,
 		m.WeftNexthops,
+		m.WeftPairs,
+		m.WeftPools,
+		m.WeftPortDrops,
 		m.WeftRoutes,
 		m.WeftRules,
 		m.WeftSegments,
+		m.WeftSlots,
+		m.WeftSweepState,
+		m.WeftTallies,
+		m.WeftVips,
 		m.WeftVrfs,
 		m.WeftWork,
 	)
@@ -782,11 +1228,18 @@ func (m *WeftMaps) Close() error {
 //
 // It can be passed to LoadWeftObjects or ebpf.CollectionSpec.LoadAndAssign.
 type WeftVariables struct {
+	KeepAdminState       *ebpf.Variable `ebpf:"keep_admin_state"`
+	KeepAlgorithm        *ebpf.Variable `ebpf:"keep_algorithm"`
 	KeepBound            *ebpf.Variable `ebpf:"keep_bound"`
+	KeepCall             *ebpf.Variable `ebpf:"keep_call"`
 	KeepCounter          *ebpf.Variable `ebpf:"keep_counter"`
 	KeepDeviceKind       *ebpf.Variable `ebpf:"keep_device_kind"`
 	KeepEvent            *ebpf.Variable `ebpf:"keep_event"`
+	KeepFirewallMatch    *ebpf.Variable `ebpf:"keep_firewall_match"`
 	KeepFlowState        *ebpf.Variable `ebpf:"keep_flow_state"`
+	KeepGaugeKind        *ebpf.Variable `ebpf:"keep_gauge_kind"`
+	KeepLbSnat           *ebpf.Variable `ebpf:"keep_lb_snat"`
+	KeepLogLine          *ebpf.Variable `ebpf:"keep_log_line"`
 	KeepNatAction        *ebpf.Variable `ebpf:"keep_nat_action"`
 	KeepNatDir           *ebpf.Variable `ebpf:"keep_nat_dir"`
 	KeepPresence         *ebpf.Variable `ebpf:"keep_presence"`
@@ -795,26 +1248,33 @@ type WeftVariables struct {
 	KeepRuleAction       *ebpf.Variable `ebpf:"keep_rule_action"`
 	KeepRulesetFlag      *ebpf.Variable `ebpf:"keep_ruleset_flag"`
 	KeepStep             *ebpf.Variable `ebpf:"keep_step"`
+	KeepTallyKind        *ebpf.Variable `ebpf:"keep_tally_kind"`
 	KeepTimeoutClass     *ebpf.Variable `ebpf:"keep_timeout_class"`
 	KeepTraceMode        *ebpf.Variable `ebpf:"keep_trace_mode"`
 	KeepVerdict          *ebpf.Variable `ebpf:"keep_verdict"`
+	KeepVipScope         *ebpf.Variable `ebpf:"keep_vip_scope"`
 	KeepVrfFlag          *ebpf.Variable `ebpf:"keep_vrf_flag"`
 	KeepVrfKind          *ebpf.Variable `ebpf:"keep_vrf_kind"`
+	KeepWhy              *ebpf.Variable `ebpf:"keep_why"`
 }
 
 // WeftPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadWeftObjects or ebpf.CollectionSpec.LoadAndAssign.
 type WeftPrograms struct {
-	WeftPort   *ebpf.Program `ebpf:"weft_port"`
-	WeftSlow   *ebpf.Program `ebpf:"weft_slow"`
-	WeftUplink *ebpf.Program `ebpf:"weft_uplink"`
+	WeftFollowers *ebpf.Program `ebpf:"weft_followers"`
+	WeftPort      *ebpf.Program `ebpf:"weft_port"`
+	WeftSlow      *ebpf.Program `ebpf:"weft_slow"`
+	WeftSweep     *ebpf.Program `ebpf:"weft_sweep"`
+	WeftUplink    *ebpf.Program `ebpf:"weft_uplink"`
 }
 
 func (p *WeftPrograms) Close() error {
 	return _WeftClose(
+		p.WeftFollowers,
 		p.WeftPort,
 		p.WeftSlow,
+		p.WeftSweep,
 		p.WeftUplink,
 	)
 }

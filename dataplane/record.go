@@ -26,6 +26,7 @@ type Step struct {
 	Rule     uint32
 	Src, Dst netip.Addr
 	Reason   pipeline.Reason
+	Why      pipeline.Why // in StageLB and StageDLB, unless it dropped
 }
 
 // Recorder receives the records of traced packets.
@@ -45,7 +46,7 @@ func RecordOf(res *pipeline.Result) Record {
 		r.Hops = res.Hops
 	}
 	for _, s := range res.Steps {
-		r.Steps = append(r.Steps, Step{Stage: s.Stage, ID: s.ID, Rule: s.Rule, Src: s.Src, Dst: s.Dst, Reason: s.Reason})
+		r.Steps = append(r.Steps, Step{Stage: s.Stage, ID: s.ID, Rule: s.Rule, Src: s.Src, Dst: s.Dst, Reason: s.Reason, Why: s.Why})
 	}
 	return r
 }
@@ -66,7 +67,11 @@ func (r Record) Lines() []string {
 		if s.Reason == pipeline.ReasonNoPort {
 			s.ID = 0
 		}
-		out = append(out, fmt.Sprintf("%v id %d rule %d %v > %v %v", s.Stage, s.ID, s.Rule, s.Src, s.Dst, s.Reason))
+		line := fmt.Sprintf("%v id %d rule %d %v > %v %v", s.Stage, s.ID, s.Rule, s.Src, s.Dst, s.Reason)
+		if s.Why != 0 {
+			line += fmt.Sprintf(" %v", s.Why)
+		}
+		out = append(out, line)
 	}
 	return out
 }

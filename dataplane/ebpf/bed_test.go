@@ -24,7 +24,7 @@ import (
 // bed is a host with the workloads of a Set, and the neighbour of its uplink,
 // in namespaces of their own. Nobody speaks IPv6 there.
 type bed struct {
-	t       *testing.T
+	t       testing.TB
 	host    *netns.Namespace
 	work    map[table.PortID]*netns.Namespace // the neighbour under its uplink
 	binding dataplane.Binding
@@ -38,10 +38,17 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
+	if file := os.Getenv(closedEnv); file != "" {
+		if err := runClosed(file); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
-func newNamespace(t *testing.T, name string) *netns.Namespace {
+func newNamespace(t testing.TB, name string) *netns.Namespace {
 	t.Helper()
 	ns, err := netns.New(fmt.Sprintf("weft-test-%d-%s", os.Getpid(), name))
 	if err != nil {
@@ -88,7 +95,7 @@ func newBed(t *testing.T, set *table.Set) *bed {
 }
 
 // newHost is a bed without anything attached.
-func newHost(t *testing.T) *bed {
+func newHost(t testing.TB) *bed {
 	t.Helper()
 	need.Root(t)
 	need.BPF(t)

@@ -25,20 +25,27 @@ type Driver struct {
 	dir     string   // where programs, maps and links are pinned
 	lock    *os.File // dir; whoever changes what is pinned there holds its lock
 	objs    bpf.WeftObjects
-	grace   *ebpf.Map  // writing to it waits until no program reads old slots
-	current bpf.Tables // what the active slots hold
-	as      uint32     // generation of current; 0: not read yet
+	grace   *ebpf.Map // writing to it waits until no program reads old slots
+	held    held
 	config  bpf.WeftConfig
+	counted counted
+	rest    func()        // of the Apply that is under way: what is left when it returns
+	done    chan struct{} // closed when the rest of the last Apply is done; nil: there was none
 }
 
 var _ dataplane.Driver = (*Driver)(nil)
 
+// logRate is how many lines about logged rules each CPU may write a second.
+const logRate = 1000
+
 // programs are pinned under their names.
 func programs(o *bpf.WeftPrograms) map[string]**ebpf.Program {
 	return map[string]**ebpf.Program{
-		bpf.WeftProgWeftPort:   &o.WeftPort,
-		bpf.WeftProgWeftUplink: &o.WeftUplink,
-		bpf.WeftProgWeftSlow:   &o.WeftSlow,
+		bpf.WeftProgWeftPort:      &o.WeftPort,
+		bpf.WeftProgWeftUplink:    &o.WeftUplink,
+		bpf.WeftProgWeftSlow:      &o.WeftSlow,
+		bpf.WeftProgWeftFollowers: &o.WeftFollowers,
+		bpf.WeftProgWeftSweep:     &o.WeftSweep,
 	}
 }
 
@@ -79,8 +86,10 @@ func open(pinDir string, s sizes) (*Driver, error) {
 }
 
 // locked runs fn while no other Driver of this data plane, in whatever
-// process, changes it. The kernel unlocks for a process that dies.
+// process, changes it, and the rest of the last Apply of this one is done. The
+// kernel unlocks for a process that dies.
 func (d *Driver) locked(fn func() error) error {
+	d.finish()
 	for {
 		err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX)
 		if err == nil {
@@ -90,8 +99,28 @@ func (d *Driver) locked(fn func() error) error {
 			return fmt.Errorf("lock %s: %w", d.dir, err)
 		}
 	}
-	defer unix.Flock(int(d.lock.Fd()), unix.LOCK_UN)
-	return fn()
+	unlock := func() { unix.Flock(int(d.lock.Fd()), unix.LOCK_UN) }
+	err := fn()
+	if d.rest == nil {
+		unlock()
+		return err
+	}
+	rest, done := d.rest, make(chan struct{})
+	d.rest, d.done = nil, done
+	go func() {
+		defer close(done)
+		defer unlock()
+		rest()
+	}()
+	return err
+}
+
+// finish waits for the rest of the last Apply.
+func (d *Driver) finish() {
+	if d.done != nil {
+		<-d.done
+		d.done = nil
+	}
 }
 
 // configure changes the configuration that the programs read, generation and
@@ -142,8 +171,10 @@ func (d *Driver) load(s sizes) error {
 	if err := spec.LoadAndAssign(&d.objs, opts); err != nil {
 		return err
 	}
-	if err := d.objs.WeftCalls.Put(uint32(0), d.objs.WeftSlow); err != nil {
-		return err
+	for call, p := range map[bpf.WeftCall]*ebpf.Program{bpf.WeftCallCALL_SLOW: d.objs.WeftSlow, bpf.WeftCallCALL_FOLLOWERS: d.objs.WeftFollowers} {
+		if err := d.objs.WeftCalls.Put(uint32(call), p); err != nil {
+			return err
+		}
 	}
 	for name, p := range programs(&d.objs.WeftPrograms) {
 		pin := filepath.Join(d.dir, name)
@@ -153,6 +184,30 @@ func (d *Driver) load(s sizes) error {
 		}
 		if err := (*p).Pin(pin); err != nil {
 			return err
+		}
+	}
+	return d.takeOver()
+}
+
+// takeOver gives devices the programs that were just loaded. Links may have
+// outlived the programs and maps that they were made with, if a Remove broke
+// off: their devices would go on by tables that nobody changes any more. An
+// uplink gets its own program with the next Apply.
+func (d *Driver) takeOver() error {
+	entries, err := os.ReadDir(filepath.Join(d.dir, "links"))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		pin := filepath.Join(d.dir, "links", e.Name())
+		l, err := link.LoadPinnedLink(pin, nil)
+		if err != nil {
+			return fmt.Errorf("%s: %w", pin, err)
+		}
+		err = l.Update(d.objs.WeftPort)
+		l.Close()
+		if err != nil && !errors.Is(err, unix.ENOLINK) { // the device is gone
+			return fmt.Errorf("%s: %w", pin, err)
 		}
 	}
 	return nil
@@ -193,12 +248,13 @@ func (d *Driver) init() error {
 	if d.config.Generation == 0 || killed {
 		// Reply entries begin with generation 0, which must never be current.
 		d.config.Generation = max(d.config.Generation, 1)
+		d.config.LogRate = logRate
 		d.config.Trace = uint32(bpf.WeftTraceModeTRACE_OFF)
 		if err := d.objs.WeftConfig.Put(uint32(0), &d.config); err != nil {
 			return err
 		}
 	}
-	return d.tidyAll()
+	return d.refresh()
 }
 
 // wait returns when no program that began before still runs: the kernel waits
@@ -213,32 +269,43 @@ func (d *Driver) wait() error {
 	return d.grace.Put(uint32(0), inner)
 }
 
-// Apply implements dataplane.Driver.
+// Apply implements dataplane.Driver. It returns when the Set is in force; rows
+// that show the old Set too are settled meanwhile, for which the next call of
+// another method waits.
 func (d *Driver) Apply(ctx context.Context, set *table.Set, b dataplane.Binding) error {
-	want, err := bpf.Encode(set, devices(b))
-	if err != nil {
-		return err
-	}
 	return d.locked(func() error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		return d.apply(set, b, want)
+		return d.apply(set, b)
 	})
 }
 
-func (d *Driver) apply(set *table.Set, b dataplane.Binding, want bpf.Tables) error {
+func (d *Driver) apply(set *table.Set, b dataplane.Binding) error {
 	if err := d.refresh(); err != nil {
 		return err
 	}
-	attached, err := d.attach(set, b)
+	changes, next, err := d.difference(set, devices(b))
 	if err != nil {
-		return errors.Join(err, d.detach(attached))
+		return err
 	}
-	if err := d.swap(want, bpf.Timeouts(set.Timeouts)); err != nil {
-		return errors.Join(err, d.detach(attached))
+	err = d.attach(set, b)
+	if err == nil {
+		err = d.swap(changes, bpf.Timeouts(set.Timeouts))
 	}
-	d.forgetGone()
+	if err != nil {
+		d.keep()
+		return err
+	}
+	next.as = d.config.Generation
+	d.held = next
+	settle := d.rest
+	d.rest = func() {
+		if settle != nil {
+			settle()
+		}
+		d.forgetGone()
+	}
 	return nil
 }
 
@@ -250,31 +317,46 @@ func devices(b dataplane.Binding) map[table.PortID]bpf.Device {
 	return out
 }
 
-// attach puts the programs on devices that do not have them yet and returns
-// those. Until the tables name a device, its packets are dropped; so they are
-// if it is bound to nothing that the Set has.
-func (d *Driver) attach(set *table.Set, b dataplane.Binding) (attached []int, err error) {
+// attach puts the programs on all devices that do not have them yet and that
+// are there. Until the tables name a device, its packets are dropped; so they
+// are if it is bound to nothing that the Set has. A device keeps its program when
+// the Set is refused: without it, its packets would reach the host's own stack.
+func (d *Driver) attach(set *table.Set, b dataplane.Binding) error {
+	ids := map[*ebpf.Program]ebpf.ProgramID{}
+	for _, p := range []*ebpf.Program{d.objs.WeftPort, d.objs.WeftUplink} {
+		info, err := p.Info()
+		if err != nil {
+			return err
+		}
+		ids[p], _ = info.ID()
+	}
+	var errs []error
 	for id, l := range b {
 		program := d.objs.WeftPort
 		if set.Uplinks[id] != nil {
 			program = d.objs.WeftUplink
 		}
-		pin := d.linkPin(l.IfIndex)
-		if d.linked(pin, l.IfIndex, program) {
+		if d.linked(d.linkPin(l.IfIndex), l.IfIndex, program, ids[program]) {
 			continue
 		}
-		at, err := link.AttachTCX(link.TCXOptions{Interface: l.IfIndex, Program: program, Attach: ebpf.AttachTCXIngress})
-		if err != nil {
-			return attached, fmt.Errorf("attach to device %d: %w", l.IfIndex, err)
+		if err := d.attachTo(l.IfIndex, program); err != nil {
+			errs = append(errs, fmt.Errorf("attach to device %d: %w", l.IfIndex, err))
 		}
-		err = at.Pin(pin)
-		at.Close()
-		if err != nil {
-			return attached, fmt.Errorf("pin %s: %w", pin, err)
-		}
-		attached = append(attached, l.IfIndex)
 	}
-	return attached, nil
+	return errors.Join(errs...)
+}
+
+func (d *Driver) attachTo(ifindex int, program *ebpf.Program) error {
+	if program == d.objs.WeftPort {
+		if err := guard(ifindex); err != nil {
+			return err
+		}
+	}
+	at, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: program, Attach: ebpf.AttachTCXIngress})
+	if err != nil {
+		return err
+	}
+	return errors.Join(at.Pin(d.linkPin(ifindex)), at.Close())
 }
 
 func (d *Driver) linkPin(ifindex int) string {
@@ -282,27 +364,19 @@ func (d *Driver) linkPin(ifindex int) string {
 }
 
 // linked reports whether the pin holds a link to the device, which it makes
-// one to program; a pin whose device is gone is removed.
-func (d *Driver) linked(pin string, ifindex int, program *ebpf.Program) bool {
+// one to program, whose number is id; a pin whose device is gone is removed.
+func (d *Driver) linked(pin string, ifindex int, program *ebpf.Program, id ebpf.ProgramID) bool {
 	l, err := link.LoadPinnedLink(pin, nil)
 	if err != nil {
 		return false
 	}
 	defer l.Close()
 	info, err := l.Info()
-	if err == nil && info.TCX() != nil && int(info.TCX().Ifindex) == ifindex && l.Update(program) == nil {
+	if err == nil && info.TCX() != nil && int(info.TCX().Ifindex) == ifindex && (info.Program == id || l.Update(program) == nil) {
 		return true
 	}
 	os.Remove(pin)
 	return false
-}
-
-func (d *Driver) detach(ifindexes []int) error {
-	var errs []error
-	for _, i := range ifindexes {
-		errs = append(errs, os.Remove(d.linkPin(i)))
-	}
-	return errors.Join(errs...)
 }
 
 // forgetGone removes the pins of devices that are gone. A device that is only
@@ -329,6 +403,7 @@ func (d *Driver) forgetGone() {
 
 // Close implements dataplane.Driver.
 func (d *Driver) Close() error {
+	d.finish()
 	if d.grace != nil {
 		d.grace.Close()
 	}
@@ -337,7 +412,10 @@ func (d *Driver) Close() error {
 
 // Remove detaches the programs and removes every pin; the kernel frees the
 // rest when the Driver is closed.
-func (d *Driver) Remove() error { return os.RemoveAll(d.dir) }
+func (d *Driver) Remove() error {
+	d.finish()
+	return os.RemoveAll(d.dir)
+}
 
 // RemovePinned removes whatever data plane is pinned below pinDir, of any
 // version, without loading anything.

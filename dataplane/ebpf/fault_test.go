@@ -30,6 +30,7 @@ import (
 // dump returns every map that a Set fills as the kernel holds it: both slots.
 func dump(t *testing.T, d *Driver) bpf.Tables {
 	t.Helper()
+	d.finish()
 	out := bpf.Tables{}
 	for name, m := range d.maps() {
 		out[name] = bpf.Entries{}
@@ -43,6 +44,25 @@ func dump(t *testing.T, d *Driver) bpf.Tables {
 		}
 	}
 	return out
+}
+
+// Read returns the rows that the kernel forwards by.
+func (d *Driver) Read() (bpf.Tables, error) {
+	out := bpf.Tables{}
+	err := d.locked(func() error {
+		if err := d.refresh(); err != nil {
+			return err
+		}
+		for name, m := range d.maps() {
+			out[name] = bpf.Entries{}
+			err := scan(m, func(key, value []byte) { out[name][string(key)] = bytes.Clone(d.slot(value)) })
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 // encode returns what the maps hold when a Set is current and nothing else.
@@ -210,9 +230,11 @@ func TestApplyAfterRowsWereLeftBehind(t *testing.T) {
 	d := b.open()
 	sides := coin()
 	b.apply(d, sides[0])
+	d.finish()
 	grace, generation := d.grace, d.Generation()
 	d.grace = d.objs.WeftDrops // takes no map: waiting fails after the generation has changed
 	err := b.tryApply(d, sides[1])
+	d.finish()
 	d.grace = grace
 	if err != nil && d.Generation() != generation {
 		t.Errorf("error %v, but the new Set is in force", err)

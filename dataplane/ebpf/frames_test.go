@@ -20,7 +20,7 @@ import (
 
 // wire sends and receives frames as they are on eth0 of a namespace.
 type wire struct {
-	t  *testing.T
+	t  testing.TB
 	fd int
 }
 
@@ -196,7 +196,7 @@ func macOf(t *testing.T, ns *netns.Namespace) (m packet.MAC) {
 
 // background runs fn again and again until stop, which waits for its end, or
 // the end of the test.
-func background(t *testing.T, fn func()) (stop func()) {
+func background(t testing.TB, fn func()) (stop func()) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {

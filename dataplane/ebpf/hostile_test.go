@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -18,7 +19,7 @@ import (
 // attack is frames of which none may arrive anywhere, each dropped for reason.
 type attack struct {
 	name   string
-	reason string
+	reason string // "held": kept for a first fragment that does not come
 	frames [][]byte
 }
 
@@ -79,7 +80,7 @@ func (f *battlefield) sentinels(from table.PortID) (others map[table.PortID][][]
 // suffer sends an attack and says where it got.
 func (f *battlefield) suffer(from table.PortID, a attack) {
 	f.t.Helper()
-	before := f.status(f.d).Drops
+	before := f.counts()
 	f.wires[from].send(a.frames...)
 	for to, frames := range f.sentinels(from) {
 		for _, frame := range frames {
@@ -89,7 +90,7 @@ func (f *battlefield) suffer(from table.PortID, a attack) {
 		}
 	}
 	got := map[string]uint64{}
-	for reason, n := range f.status(f.d).Drops {
+	for reason, n := range f.counts() {
 		if n > before[reason] {
 			got[reason] = n - before[reason]
 		}
@@ -97,6 +98,16 @@ func (f *battlefield) suffer(from table.PortID, a attack) {
 	if diff := cmp.Diff(map[string]uint64{a.reason: uint64(len(a.frames))}, got); diff != "" {
 		f.t.Errorf("%s: drops (want, got) %s", a.name, diff)
 	}
+}
+
+// counts returns the drops, and the fragments that were held.
+func (f *battlefield) counts() map[string]uint64 {
+	s := f.status(f.d)
+	out := maps.Clone(s.Drops)
+	if n := s.Counters["fragments_held"]; n > 0 {
+		out["held"] = n
+	}
+	return out
 }
 
 // own says whether a frame is what honest stacks say by themselves: answers to
@@ -269,10 +280,10 @@ func fragmentFrames() []attack {
 		{"first fragment that ends within TCP's header", "malformed", each(20, tiny)},
 		{"second fragment with TCP's flags", "fragment", [][]byte{piece(web, 10, 1, false, 16), piece(honestTCP(), 10, 1, true, 16)}},
 		{"first fragment of what is refused", "dfw_rule", [][]byte{piece(web, 11, 0, true, 64), piece(web, 11, 0, false, 64)}},
-		{"the rest of what is refused", "fragment", [][]byte{piece(web, 11, 8, false, 64), piece(web, 11, 2, false, 64)}},
-		{"fragments without a first", "fragment", each(200, func(i int) []byte { return piece(honest(), uint16(3000+i), uint16(1+i), i%2 == 0, 64) })},
-		{"last offset", "fragment", [][]byte{piece(honest(), 12, 8191, false, 1400), piece(honest(), 12, 8191, true, 1400), piece(honest(), 12, 8100, true, 1400)}},
-		{"flood of fragments", "fragment", each(4000, func(i int) []byte { return piece(honest(), uint16(i), 100, true, 8) })},
+		{"the rest of what is refused", "held", [][]byte{piece(web, 11, 8, false, 64), piece(web, 11, 2, false, 64)}},
+		{"fragments without a first", "held", each(200, func(i int) []byte { return piece(honest(), uint16(3000+i), uint16(1+i), i%2 == 0, 64) })},
+		{"last offset", "held", [][]byte{piece(honest(), 12, 8191, false, 1400), piece(honest(), 12, 8191, true, 1400), piece(honest(), 12, 8100, true, 1400)}},
+		{"flood of fragments", "held", each(4000, func(i int) []byte { return piece(honest(), uint16(i), 100, true, 8) })},
 	}
 }
 

@@ -109,6 +109,7 @@ func TestDeviceThatIsMadeAnewIsAttachedAnew(t *testing.T) {
 			if _, err := b.ask(redPort, blueWeb); err != nil {
 				t.Error("after the device was made anew:", err)
 			}
+			d.finish()
 			if diff := cmp.Diff(b.bound(), b.links()); diff != "" {
 				t.Error("pins:", diff)
 			}

@@ -152,4 +152,24 @@ func fill(s *table.Set, side byte) {
 	s.NAT[k] = &table.NATList{Key: k, Rules: []table.NATRule{
 		{ID: 51, Action: table.NATTranslate, Src: netip.PrefixFrom(redAddr, 32), To: netip.PrefixFrom(snatAddr, 32)},
 	}}
+	balance(s, side)
+}
+
+// balance adds a virtual server and a gateway's rules that no packet meets.
+func balance(s *table.Set, side byte) {
+	vip := table.VIPKey{VRF: table.VRFID(side), Addr: netip.AddrFrom4([4]byte{172, side, 255, 1})}
+	s.VIPs[vip] = &table.VIP{Key: vip, Servers: []*table.VirtualServer{
+		{ID: table.VirtualServerID(side), Path: "/infra/lb-virtual-servers/side", Services: []table.Service{{Proto: 6, First: 80, Last: 80}}, Pool: table.PoolID(side)},
+	}}
+	s.Pools[table.PoolID(side)] = &table.Pool{
+		ID: table.PoolID(side), Path: "/infra/lb-pools/side", Algorithm: table.RoundRobin,
+		Members: []table.Member{{ID: table.MemberID(side), Addr: redAddr, Port: 80, Weight: 1, Admin: table.MemberEnabled}},
+	}
+	for id := range s.AddrSets {
+		rs := table.RulesetID(1000 + uint32(side))
+		s.Rulesets[rs] = &table.Ruleset{ID: rs, Name: "gateway", Gateway: true, Rules: []*table.Rule{
+			{ID: 201, Action: table.Allow, Remote: []table.AddrSetID{id}},
+			{ID: 202, Action: table.Drop, AnyRemote: true, Dst: []table.AddrSetID{id}},
+		}}
+	}
 }

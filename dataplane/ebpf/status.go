@@ -17,11 +17,13 @@ const fullPercent = 90
 
 // counterNames are the words for enum counter, see bpf/maps.h.
 var counterNames = [bpf.WeftCounterCOUNTERS]string{
-	bpf.WeftCounterCOUNTER_FLOWS_ENTERED: "flows_entered",
-	bpf.WeftCounterCOUNTER_FLOWS_REMOVED: "flows_removed",
-	bpf.WeftCounterCOUNTER_ANSWERS:       "answers",
-	bpf.WeftCounterCOUNTER_EVENTS_LOST:   "events_lost",
-	bpf.WeftCounterCOUNTER_SNAT_RETRIES:  "snat_retries",
+	bpf.WeftCounterCOUNTER_FLOWS_ENTERED:  "flows_entered",
+	bpf.WeftCounterCOUNTER_FLOWS_REMOVED:  "flows_removed",
+	bpf.WeftCounterCOUNTER_ANSWERS:        "answers",
+	bpf.WeftCounterCOUNTER_EVENTS_LOST:    "events_lost",
+	bpf.WeftCounterCOUNTER_SNAT_RETRIES:   "snat_retries",
+	bpf.WeftCounterCOUNTER_FRAGMENTS_HELD: "fragments_held",
+	bpf.WeftCounterCOUNTER_LOGS_LOST:      "logs_lost",
 }
 
 // Status counts. Cost is one pass over the flow table, about 0.1 s when full.
@@ -68,7 +70,14 @@ func sum(m *ebpf.Map, key uint32) (total uint64, err error) {
 func (d *Driver) mapUse(ctx context.Context, s *dataplane.Status) error {
 	maps := d.maps()
 	for _, name := range bpf.TableMaps {
-		s.Maps = append(s.Maps, dataplane.MapUse{Name: name, Entries: len(d.current[name]), Max: int(maps[name].MaxEntries())})
+		rows := d.held.rows[name]
+		if d.held.as != s.Generation { // another Driver applied last
+			rows = 0
+			if err := scan(maps[name], func(_, _ []byte) { rows++ }); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		s.Maps = append(s.Maps, dataplane.MapUse{Name: name, Entries: rows, Max: int(maps[name].MaxEntries())})
 	}
 	flows, err := d.countFlows(ctx)
 	if err != nil {

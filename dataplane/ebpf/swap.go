@@ -2,12 +2,12 @@ package ebpf
 
 import (
 	"bytes"
-	"encoding/binary"
+	"cmp"
 	"errors"
 	"fmt"
-	"math/bits"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -16,12 +16,19 @@ import (
 	"github.com/weft-net/weft/table"
 )
 
-// row is one change of one map: what the old and the new Set have under a key.
-type row struct {
-	m        *ebpf.Map
-	name     string
-	key      string
-	old, new []byte // nil: that Set has no such row
+// Short names for what types.h says.
+const (
+	present = uint32(bpf.WeftPresencePRESENT)
+	cover   = uint32(bpf.WeftPresenceCOVER)
+)
+
+// held is what the active slots hold.
+type held struct {
+	as      uint32 // generation; 0: not known
+	set     *table.Set
+	devices map[table.PortID]bpf.Device
+	rows    map[string]int // by map name
+	encoder *bpf.Encoder   // holds set
 }
 
 func (d *Driver) maps() map[string]*ebpf.Map {
@@ -32,28 +39,98 @@ func (d *Driver) maps() map[string]*ebpf.Map {
 		bpf.WeftMapWeftRoutes: m.WeftRoutes, bpf.WeftMapWeftNexthops: m.WeftNexthops,
 		bpf.WeftMapWeftNatIndex: m.WeftNatIndex, bpf.WeftMapWeftNat: m.WeftNat,
 		bpf.WeftMapWeftIdentities: m.WeftIdentities, bpf.WeftMapWeftRules: m.WeftRules,
+		bpf.WeftMapWeftClasses: m.WeftClasses, bpf.WeftMapWeftPairs: m.WeftPairs,
+		bpf.WeftMapWeftVips: m.WeftVips, bpf.WeftMapWeftPools: m.WeftPools,
+		bpf.WeftMapWeftSlots: m.WeftSlots, bpf.WeftMapWeftMembers: m.WeftMembers,
 	}
 }
 
-// refresh reads what another Driver applied since, and mends what an Apply, of
+// refresh reads which generation is current, and mends what an Apply, of
 // whatever process, did not finish.
 func (d *Driver) refresh() error {
 	if err := d.objs.WeftConfig.Lookup(uint32(0), &d.config); err != nil {
 		return err
 	}
-	_, err := os.Stat(d.unfinished())
-	if d.as == d.config.Generation && errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(d.unfinished()); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	return d.tidyAll()
+	return d.mend()
 }
 
 // unfinished is a directory that exists while rows show more than one Set. It
 // outlives the process that made it.
 func (d *Driver) unfinished() string { return filepath.Join(d.dir, "unfinished") }
 
-// swap makes want current. On an error nothing has changed.
-func (d *Driver) swap(want bpf.Tables, timeouts [bpf.WeftTimeoutClassTIMEOUTS]uint32) error {
+// difference returns what differs from the maps to a Set, and what they hold
+// when that is written. Whatever else comes of it, d.held.encoder holds the Set
+// then; see keep.
+//
+// Cost as that of Encoder.Update if this Driver applied last; else a pass over
+// all rows of the kernel.
+func (d *Driver) difference(set *table.Set, devices map[table.PortID]bpf.Device) ([]*bpf.Changes, held, error) {
+	next := held{set: set, devices: devices, rows: map[string]int{}, encoder: d.held.encoder}
+	known := d.held.as == d.config.Generation
+	if !known {
+		next.encoder = bpf.NewEncoder()
+	}
+	changes, err := next.encoder.Update(set, devices)
+	if err != nil {
+		return nil, held{}, err
+	}
+	for _, c := range changes {
+		rows := d.held.rows[c.Map]
+		if !known {
+			if rows, err = d.compare(c); err != nil {
+				return nil, held{}, err
+			}
+		}
+		for i := range c.Len() {
+			if _, old, new := c.Row(i); old == nil {
+				rows++
+			} else if new == nil {
+				rows--
+			}
+		}
+		next.rows[c.Map] = rows
+	}
+	return changes, next, nil
+}
+
+// compare makes changes from nothing those from what a map holds, and returns
+// how many rows it has.
+func (d *Driver) compare(c *bpf.Changes) (rows int, err error) {
+	m := d.maps()[c.Map]
+	err = scan(m, func(key, value []byte) {
+		if now := d.slot(value); isRow(now) {
+			c.Was(key, now)
+			rows++
+		}
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", c.Map, err)
+	}
+	c.Drop()
+	return rows, nil
+}
+
+// slot returns the part of a row that programs read.
+func (d *Driver) slot(value []byte) []byte {
+	size := len(value) / 2
+	return value[int(d.config.Generation&1)*size:][:size]
+}
+
+// keep has d.held.encoder hold what the maps do, after difference returned
+// what was not written then.
+func (d *Driver) keep() {
+	if d.held.as != d.config.Generation {
+		d.held = held{}
+	} else if _, err := d.held.encoder.Update(d.held.set, d.held.devices); err != nil {
+		d.held = held{}
+	}
+}
+
+// swap writes changes and makes them current. On an error nothing has changed.
+func (d *Driver) swap(changes []*bpf.Changes, timeouts [bpf.WeftTimeoutClassTIMEOUTS]uint32) error {
 	next := d.config
 	next.Generation++
 	if next.Generation == 0 {
@@ -61,16 +138,16 @@ func (d *Driver) swap(want bpf.Tables, timeouts [bpf.WeftTimeoutClassTIMEOUTS]ui
 	}
 	active, idle := d.config.Generation&1, next.Generation&1
 	next.Timeout[idle] = timeouts
-	changes := d.changes(want)
-	if len(changes) == 0 && d.config.Timeout[active] == timeouts {
+	differs := slices.ContainsFunc(changes, func(c *bpf.Changes) bool { return c.Len() > 0 })
+	if !differs && d.config.Timeout[active] == timeouts {
 		return nil
 	}
 	if err := os.Mkdir(d.unfinished(), 0o700); err != nil {
 		return err
 	}
 	for i, c := range changes {
-		if err := c.m.Put([]byte(c.key), d.slots(c, active, want)); err != nil {
-			return errors.Join(d.tooFull(c, err), d.undo(changes[:i]))
+		if err := d.write(c); err != nil {
+			return errors.Join(err, d.settle(changes[:i+1], before))
 		}
 	}
 	// The kernel copies the row word by word: a program must not find the new
@@ -78,90 +155,89 @@ func (d *Driver) swap(want bpf.Tables, timeouts [bpf.WeftTimeoutClassTIMEOUTS]ui
 	d.config.Timeout[idle] = timeouts
 	for _, c := range []*bpf.WeftConfig{&d.config, &next} {
 		if err := d.objs.WeftConfig.Put(uint32(0), c); err != nil {
-			return errors.Join(err, d.undo(changes))
+			return errors.Join(err, d.settle(changes, before))
 		}
 	}
-	d.config, d.current, d.as = next, want, next.Generation
-	// want is current, whatever fails from here on; refresh mends it.
-	if d.wait() == nil {
-		_ = d.settle(changes, func(c row) []byte { return c.new })
+	d.config = next
+	d.rest = func() { // the new Set is current, whatever fails here; refresh mends it
+		if d.wait() == nil {
+			_ = d.settle(changes, after)
+		}
 	}
 	return nil
 }
 
-func (d *Driver) changes(want bpf.Tables) (out []row) {
-	maps := d.maps()
-	for _, name := range bpf.TableMaps {
-		for k, v := range want[name] {
-			if old := d.current[name][k]; !bytes.Equal(old, v) {
-				out = append(out, row{maps[name], name, k, old, v})
-			}
+// write shows the old Set in the active slot of rows and the new one in the
+// other. Rows that go come after those that stay, shorter prefixes first, so
+// that each finds in the map what the new Set has in its place.
+func (d *Driver) write(c *bpf.Changes) error {
+	if c.Len() == 0 {
+		return nil
+	}
+	m := d.maps()[c.Map]
+	w := newWriter(m, c.Len())
+	active := d.config.Generation & 1
+	put := func(i int) {
+		key, old, new := c.Row(i)
+		slots := [2][]byte{new, new}
+		slots[active] = old
+		w.put(key, slots, c.Alone(i))
+	}
+	var going []int
+	for i := range c.Len() {
+		if _, _, new := c.Row(i); new == nil {
+			going = append(going, i)
+			continue
 		}
-		for k, v := range d.current[name] {
-			if _, ok := want[name][k]; !ok {
-				out = append(out, row{maps[name], name, k, v, nil})
+		put(i)
+	}
+	w.flush()
+	if m.Type() == ebpf.LPMTrie {
+		length := func(i int) int { key, _, _ := c.Row(i); return prefixLen(key) }
+		slices.SortFunc(going, func(a, b int) int { return cmp.Compare(length(a), length(b)) })
+		last := 0
+		for _, i := range going {
+			if length(i) != last {
+				w.flush()
 			}
+			last = length(i)
+			put(i)
 		}
-	}
-	return out
-}
-
-// slots returns a row that shows the old Set in the active slot and the new
-// one in the other.
-func (d *Driver) slots(c row, active uint32, want bpf.Tables) []byte {
-	old, new := c.old, c.new
-	if old == nil {
-		old = cover(c, d.current[c.name])
-	}
-	if new == nil {
-		new = cover(c, want[c.name])
-	}
-	if active == 0 {
-		return append(bytes.Clone(old), new...)
-	}
-	return append(bytes.Clone(new), old...)
-}
-
-// cover returns what a look-up of c's key finds in entries that lack it: in a
-// trie the longest shorter prefix, marked as a copy; else nothing.
-func cover(c row, entries bpf.Entries) []byte {
-	if c.m.Type() == ebpf.LPMTrie {
-		key := []byte(c.key)
-		for n := int(binary.NativeEndian.Uint32(key)) - 1; n >= 0; n-- {
-			shorten(key, n)
-			if v, ok := entries[string(key)]; ok {
-				v = bytes.Clone(v)
-				binary.NativeEndian.PutUint32(v, uint32(bpf.WeftPresenceCOVER))
-				return v
-			}
+	} else {
+		for _, i := range going {
+			put(i)
 		}
 	}
-	return make([]byte, c.m.ValueSize()/2)
+	w.flush()
+	if w.err != nil {
+		return tooFull(m, c.Map, w.err)
+	}
+	return nil
 }
 
-// shorten makes key a prefix of n bits; it had n+1.
-func shorten(key []byte, n int) {
-	binary.NativeEndian.PutUint32(key, uint32(n))
-	key[4+n/8] &^= bits.Reverse8(1 << (n % 8))
-}
-
-func (d *Driver) undo(changes []row) error {
-	return d.settle(changes, func(c row) []byte { return c.old })
-}
+// before and after choose what settle leaves of a change.
+func before(c *bpf.Changes, i int) (key, value []byte) { key, value, _ = c.Row(i); return key, value }
+func after(c *bpf.Changes, i int) (key, value []byte)  { key, _, value = c.Row(i); return key, value }
 
 // settle writes one value to both slots of every row, or deletes the row. No
 // row shows more than one Set then.
-func (d *Driver) settle(changes []row, value func(row) []byte) error {
+func (d *Driver) settle(changes []*bpf.Changes, value func(*bpf.Changes, int) (key, value []byte)) error {
 	var errs []error
 	for _, c := range changes {
-		var err error
-		if v := value(c); v != nil {
-			err = c.m.Put([]byte(c.key), append(bytes.Clone(v), v...))
-		} else if err = c.m.Delete([]byte(c.key)); errors.Is(err, ebpf.ErrKeyNotExist) {
-			err = nil
+		if c.Len() == 0 {
+			continue
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
+		w := newWriter(d.maps()[c.Map], c.Len())
+		for i := range c.Len() {
+			if key, v := value(c, i); v != nil {
+				w.put(key, [2][]byte{v, v}, true)
+			} else {
+				w.delete(key)
+			}
+		}
+		w.flush()
+		if w.err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c.Map, w.err))
 		}
 	}
 	if len(errs) > 0 {
@@ -173,66 +249,52 @@ func (d *Driver) settle(changes []row, value func(row) []byte) error {
 	return nil
 }
 
-func (d *Driver) tooFull(c row, err error) error {
-	return fmt.Errorf("%s: %w (at most %d rows)", c.name, err, c.m.MaxEntries())
-}
-
-// tidyAll reads the tables that are in force and mends rows that an Apply which
-// broke off left behind.
-func (d *Driver) tidyAll() error {
-	d.current, d.as = bpf.Tables{}, 0
-	active := d.config.Generation & 1
-	var stale []row
+// mend reads all rows and settles those that an Apply which broke off left
+// behind.
+func (d *Driver) mend() error {
+	var stale []*bpf.Changes
 	for name, m := range d.maps() {
-		entries := bpf.Entries{}
-		size := m.ValueSize() / 2
-		key, value := make([]byte, m.KeySize()), make([]byte, m.ValueSize())
-		it := m.Iterate()
-		for it.Next(&key, &value) {
-			now, other := value[active*size:][:size], value[(1-active)*size:][:size]
-			c := row{m: m, name: name, key: string(key)}
-			if binary.NativeEndian.Uint32(now) == uint32(bpf.WeftPresencePRESENT) {
-				c.new = bytes.Clone(now)
-				entries[c.key] = c.new
+		c := &bpf.Changes{Map: name}
+		err := scan(m, func(key, value []byte) {
+			now, half := d.slot(value), len(value)/2
+			if isRow(now) && bytes.Equal(value[:half], value[half:]) {
+				return
 			}
-			if !bytes.Equal(now, other) || c.new == nil {
-				stale = append(stale, c)
+			if !isRow(now) {
+				now = make([]byte, half)
 			}
-		}
-		if err := it.Err(); err != nil {
+			c.Was(key, now)
+		})
+		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		d.current[name] = entries
+		stale = append(stale, c)
 	}
-	if err := d.settle(stale, func(c row) []byte { return c.new }); err != nil {
-		return err
-	}
-	d.as = d.config.Generation
-	return nil
+	return d.settle(stale, before)
 }
 
-// Read returns the tables that the kernel forwards by.
-func (d *Driver) Read() (bpf.Tables, error) {
-	err := d.locked(func() error {
-		if err := d.objs.WeftConfig.Lookup(uint32(0), &d.config); err != nil {
-			return err
-		}
-		return d.tidyAll()
-	})
-	return d.current, err
-}
-
-// Check implements dataplane.Driver.
+// Check implements dataplane.Driver. Cost: that of encoding the whole Set, and
+// a pass over all rows of the kernel.
 func (d *Driver) Check(set *table.Set, b dataplane.Binding) error {
-	want, err := bpf.Encode(set, devices(b))
+	changes, err := bpf.NewEncoder().Update(set, devices(b))
 	if err != nil {
 		return err
 	}
-	if _, err := d.Read(); err != nil {
-		return err
+	n := 0
+	err = d.locked(func() error {
+		if err := d.refresh(); err != nil {
+			return err
+		}
+		for _, c := range changes {
+			if _, err := d.compare(c); err != nil {
+				return err
+			}
+			n += c.Len()
+		}
+		return nil
+	})
+	if err == nil && n > 0 {
+		err = fmt.Errorf("data plane: tables: %d rows differ from the ones last applied (apply them again)", n)
 	}
-	if n := len(d.changes(want)); n > 0 {
-		return fmt.Errorf("data plane: tables: %d rows differ from the ones last applied (apply them again)", n)
-	}
-	return nil
+	return err
 }

@@ -2,10 +2,12 @@ package ebpf
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"github.com/cilium/ebpf"
 
 	"github.com/weft-net/weft/bpf"
+	"github.com/weft-net/weft/table"
 )
 
 // What a program returns for a packet. Source: include/uapi/linux/pkt_cls.h.
@@ -44,3 +46,30 @@ func (d *Driver) SetClock(tick uint32) error {
 
 // Generation returns the number of the Set that is current.
 func (d *Driver) Generation() uint32 { return d.config.Generation }
+
+// SetNeighbour makes mac that of a neighbour behind an uplink's device, heard of
+// at a tick. For tests.
+func (d *Driver) SetNeighbour(ifindex int, addr netip.Addr, mac table.MAC, tick uint32) error {
+	return d.objs.WeftNeighbours.Put(bpf.WeftNeighbourKey{Ifindex: uint32(ifindex), Addr: bpf.MapAddr(addr)},
+		bpf.WeftNeighbour{Mac: mac, Own: table.RouterMAC, Seen: tick})
+}
+
+// Rows are how many rows the maps have that packets write to.
+type Rows struct {
+	Flows     int // entries, two a connection
+	Fragments int
+	Held      int // fragments that wait for their first one
+	Clients   int // of persistence
+}
+
+// Rows counts. For tests.
+func (d *Driver) Rows() (r Rows, err error) {
+	for m, n := range map[*ebpf.Map]*int{
+		d.objs.WeftFlows: &r.Flows, d.objs.WeftFragments: &r.Fragments, d.objs.WeftHeld: &r.Held, d.objs.WeftClients: &r.Clients,
+	} {
+		if err := scan(m, func(_, _ []byte) { *n++ }); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}

@@ -104,7 +104,7 @@ func decodeEvent(b []byte) (dataplane.Record, error) {
 	for _, s := range e.Step[:min(int(e.Steps), len(e.Step))] {
 		r.Steps = append(r.Steps, dataplane.Step{
 			Stage: pipeline.Stage(s.Stage), ID: s.Id, Rule: s.Rule,
-			Src: s.Src.Addr(), Dst: s.Dst.Addr(), Reason: pipeline.Reason(s.Reason),
+			Src: s.Src.Addr(), Dst: s.Dst.Addr(), Reason: pipeline.Reason(s.Reason), Why: pipeline.Why(s.Why),
 		})
 	}
 	return r, nil

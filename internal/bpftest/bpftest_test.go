@@ -10,6 +10,7 @@ import (
 	"github.com/weft-net/weft/internal/frames"
 	"github.com/weft-net/weft/internal/testset"
 	"github.com/weft-net/weft/pipeline"
+	"github.com/weft-net/weft/table"
 )
 
 // number reads an environment variable, for longer runs and other seeds.
@@ -29,7 +30,8 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 // take the slow way with all its steps, the others what is fast in production.
 var modes = map[string]bool{"slow": true, "fast": false}
 
-// traffic runs n random frames through both judges, with steps of the clock.
+// traffic runs n random frames through both judges, with steps of the clock,
+// and compares their states now and then, before and after a sweep.
 func traffic(r *rand.Rand, j *bpftest.Judge, src *frames.Source, n uint64) {
 	for range n {
 		in, frame := src.Next()
@@ -40,7 +42,18 @@ func traffic(r *rand.Rand, j *bpftest.Judge, src *frames.Source, n uint64) {
 		if r.IntN(50) == 0 {
 			j.Clock(uint32(r.IntN(40)))
 		}
+		switch r.IntN(2000) {
+		case 0:
+			j.Compare()
+		case 1:
+			j.Compare()
+			j.Sweep()
+			j.Compare()
+		}
 	}
+	j.Compare()
+	j.Sweep()
+	j.Compare()
 }
 
 // TestKernelIsPipeline compares random traffic over the hand-made Set: every
@@ -53,6 +66,23 @@ func TestKernelIsPipeline(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 7))
 			set := testset.New()
 			traffic(r, bpftest.New(t, set, record), frames.New(r, set), number(t, "WEFT_PACKETS", 30000))
+		})
+	}
+}
+
+// TestKernelIsPipelineOnLoadBalancers compares random traffic over Sets with
+// random load balancers and gateway firewalls, one after another.
+func TestKernelIsPipelineOnLoadBalancers(t *testing.T) {
+	seed := number(t, "TEST_SEED", 1)
+	t.Logf("TEST_SEED=%d", seed)
+	for name, record := range modes {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 11))
+			sets := []*table.Set{testset.WithLB()}
+			for range number(t, "WEFT_TREES", 12) {
+				sets = append(sets, testset.RandomLB(r))
+			}
+			changing(t, r, sets, bpftest.New(t, sets[0], record))
 		})
 	}
 }
