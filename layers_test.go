@@ -40,14 +40,23 @@ var layers = map[string]layer{
 	"pipeline": {pure: true, ours: []string{"table", "packet"}, bought: []string{"github.com/gaissmai/bart"}},
 	"trace":    {pure: true, ours: []string{"table", "packet", "pipeline"}},
 
-	"bpf":       {ours: []string{"table"}, bought: []string{"github.com/cilium/ebpf"}},
+	"bpf":       {ours: []string{"table"}, bought: []string{"github.com/cilium/ebpf", "github.com/gaissmai/bart"}},
 	"dataplane": {ours: []string{"table", "packet", "pipeline"}}, // a record is in pipeline's words
 	"dataplane/ebpf": {
 		ours:   []string{"table", "packet", "pipeline", "bpf", "dataplane"},
 		bought: []string{"github.com/cilium/ebpf", "github.com/vishvananda/netlink", "golang.org/x/sys"},
 	},
+	"monitor": {
+		ours:   []string{"table", "internal/netns"},
+		bought: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"},
+	},
+	"agent": {
+		ours:   []string{"table", "pipeline", "dataplane", "metrics", "monitor"}, // counters are called by pipeline's reasons
+		bought: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"},
+	},
+	"metrics": {ours: []string{"table", "packet", "pipeline", "dataplane"}, bought: []string{"github.com/prometheus/client_golang"}},
 	"lab": {
-		ours:   below,
+		ours:   slices.Concat(below, []string{"agent", "monitor"}),
 		bought: []string{"github.com/vishvananda/netlink", "golang.org/x/sys", "sigs.k8s.io/yaml"},
 	},
 	"bench": {
@@ -57,7 +66,7 @@ var layers = map[string]layer{
 	"bench/load": {bought: []string{"golang.org/x/sys"}},
 
 	"internal/bpftest": {
-		ours:   []string{"table", "pipeline", "dataplane", "dataplane/ebpf", "internal/netns", "internal/need"},
+		ours:   []string{"table", "packet", "pipeline", "dataplane", "dataplane/ebpf", "internal/netns", "internal/need"},
 		bought: []string{"github.com/google/go-cmp", "github.com/vishvananda/netlink"},
 	},
 	"internal/columns":  {},

@@ -199,6 +199,7 @@ func (e End) mac() (net.HardwareAddr, error) {
 }
 
 // configure gives the device of e, in the current namespace, all but its MAC.
+// What the data plane binds stays down until that is done: see raise.
 func (e End) configure() error {
 	link, err := netlink.LinkByName(e.Name)
 	if err != nil {
@@ -223,7 +224,24 @@ func (e End) configure() error {
 			return err
 		}
 	}
+	if e.Object != "" {
+		return nil
+	}
 	return bringUp(e.Name)
+}
+
+// raise brings up the ends that the data plane has bound. Until then nothing
+// of a workload could reach the host's own stack.
+func raise(links []Link) error {
+	for _, l := range links {
+		if l.A.Object == "" {
+			continue
+		}
+		if err := inside(l.A.Namespace, func() error { return bringUp(l.A.Name) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // alias shortens text to what the kernel takes. Source: linux/if.h, IFALIASZ.

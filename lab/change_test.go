@@ -142,8 +142,8 @@ func TestDownEndsProcessesInside(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	if removed, err := s.Down(t.Context(), lab); err != nil || removed.Processes != 2 {
-		t.Errorf("Down = %+v, %v, want the server and the process ended", removed, err)
+	if removed, err := s.Down(t.Context(), lab); err != nil || removed.Processes != 3 {
+		t.Errorf("Down = %+v, %v, want the agent, the server and the process ended", removed, err)
 	}
 	if err := <-ended; err == nil || err.Error() != "signal: killed" {
 		t.Errorf("the process ended with %v", err)
@@ -190,9 +190,9 @@ func TestApplyChangesOnlyWhatItMust(t *testing.T) {
 			t.Errorf("%s was built anew", name)
 		}
 	}
-	last := driver.sets[len(driver.sets)-1]
-	if len(last.Ports) != 2 || len(driver.applied[len(driver.applied)-1]) != 3 {
-		t.Errorf("the data plane has %d ports and %d devices", len(last.Ports), len(driver.applied[len(driver.applied)-1]))
+	told := driver.told(t)
+	if last := told[len(told)-1]; len(last.Set.Ports) != 2 || len(last.Binding) != 3 {
+		t.Errorf("the data plane has %d ports and %d devices", len(last.Set.Ports), len(last.Binding))
 	}
 	if _, err := s.Up(t.Context(), labFiles(t, "seeds.yaml", lab)); err == nil {
 		t.Error("up takes the changed lab for the one of its files")

@@ -2,16 +2,21 @@ package lab
 
 import (
 	"context"
+	"encoding/gob"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/dataplane"
+	"github.com/weft-net/weft/dataplane/ebpf"
 	"github.com/weft-net/weft/intent"
 	"github.com/weft-net/weft/packet"
+	"github.com/weft-net/weft/pipeline"
 	"github.com/weft-net/weft/table"
 )
 
@@ -52,12 +57,17 @@ func fakeID(path string) uint32 {
 	return h.Sum32()
 }
 
-// fakeDriver is a dataplane.Driver that keeps what it was told and pins files.
+// fakeDriver is a data plane that keeps what it was told in a directory, which
+// the agent's process and the test's share, and pins files.
 type fakeDriver struct {
-	applied []dataplane.Binding
-	sets    []*table.Set
-	fail    error // what the next Apply returns
-	open    int   // opened and not closed
+	dir  string
+	open int // opened and not closed, by this process
+}
+
+// applied is one Apply of a fakeDriver.
+type applied struct {
+	Binding dataplane.Binding
+	Set     *table.Set
 }
 
 func (d *fakeDriver) Open(pinDir string) (dataplane.Driver, error) {
@@ -68,16 +78,63 @@ func (d *fakeDriver) Open(pinDir string) (dataplane.Driver, error) {
 	return d, os.WriteFile(filepath.Join(pinDir, "ports"), nil, 0o600)
 }
 
-func (d *fakeDriver) Apply(_ context.Context, set *table.Set, b dataplane.Binding) error {
-	if d.fail != nil {
-		return d.fail
+// refuse makes the next Applies fail with text; empty: not any more.
+func (d *fakeDriver) refuse(t *testing.T, text string) {
+	t.Helper()
+	path := filepath.Join(d.dir, "refuse")
+	var err error
+	if text == "" {
+		err = os.Remove(path)
+	} else {
+		err = os.WriteFile(path, []byte(text), 0o600)
 	}
-	d.applied, d.sets = append(d.applied, b), append(d.sets, set)
-	return nil
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// files returns the files that Apply wrote, in order.
+func (d *fakeDriver) files() ([]string, error) { return filepath.Glob(filepath.Join(d.dir, "apply-*")) }
+
+func (d *fakeDriver) Apply(_ context.Context, set *table.Set, b dataplane.Binding) error {
+	if text, err := os.ReadFile(filepath.Join(d.dir, "refuse")); err == nil {
+		return errors.New(string(text))
+	}
+	files, err := d.files()
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(filepath.Join(d.dir, fmt.Sprintf("apply-%03d", len(files))))
+	if err != nil {
+		return err
+	}
+	return errors.Join(gob.NewEncoder(f).Encode(applied{b, set}), f.Close())
+}
+
+// told returns all that the driver of a test was told.
+func (d *fakeDriver) told(t *testing.T) []applied {
+	t.Helper()
+	files, err := d.files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []applied
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := applied{Set: table.NewSet("")}
+		if err := errors.Join(gob.NewDecoder(f).Decode(&one), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, one)
+	}
+	return out
 }
 
 func (d *fakeDriver) Check(*table.Set, dataplane.Binding) error {
-	if len(d.sets) == 0 {
+	if files, err := d.files(); err != nil || len(files) == 0 {
 		return errors.New("no tables")
 	}
 	return nil
@@ -89,8 +146,28 @@ func (d *fakeDriver) Record(dataplane.Link, packet.Tuple) (dataplane.Recorder, e
 }
 
 func (d *fakeDriver) Status(context.Context) (dataplane.Status, error) {
-	return dataplane.Status{Generation: uint32(len(d.applied))}, nil
+	files, err := d.files()
+	return dataplane.Status{Generation: uint32(len(files))}, err
 }
+
+// Sweep has nothing to forget.
+func (d *fakeDriver) Sweep(context.Context) error { return nil }
+
+// Fails counts nothing: the fake sees no connection.
+func (d *fakeDriver) Fails(context.Context) (map[table.MemberID]uint32, error) { return nil, nil }
+
+// What observers see: nothing.
+func (d *fakeDriver) Tallies(context.Context) (map[pipeline.TallyKey]pipeline.Tally, error) {
+	return nil, nil
+}
+
+func (d *fakeDriver) Loads(context.Context) (dataplane.Loads, error) {
+	return dataplane.Loads{}, nil
+}
+
+func (d *fakeDriver) PortDrops(context.Context) ([]dataplane.PortDrop, error) { return nil, nil }
+
+func (d *fakeDriver) Connections(context.Context, func(*dataplane.Connection) bool) error { return nil }
 
 func (d *fakeDriver) Close() error {
 	d.open--
@@ -100,8 +177,12 @@ func (d *fakeDriver) Close() error {
 	return nil
 }
 
-// serveArgument makes the test binary the HTTP server of its labs.
-const serveArgument = "lab-test-serve-http"
+// Arguments that make the test binary what its labs start. The agent's is
+// followed by the directory of its fakeDriver.
+const (
+	serveArgument = "lab-test-serve-http"
+	agentArgument = "lab-test-agent"
+)
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == serveArgument {
@@ -115,6 +196,18 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == agentArgument {
+		d := &fakeDriver{dir: os.Args[2]}
+		os.Exit(agent.Main(context.Background(), os.Args[3:], os.Stdout, os.Stderr, func(pins string) (agent.Driver, error) {
+			_, err := d.Open(pins)
+			return d, err
+		}))
+	}
+	if len(os.Args) > 1 && os.Args[1] == realAgentArgument {
+		os.Exit(agent.Main(context.Background(), os.Args[2:], os.Stdout, os.Stderr, func(pins string) (agent.Driver, error) {
+			return ebpf.Open(pins)
+		}))
+	}
 	os.Exit(m.Run())
 }
 
@@ -125,11 +218,12 @@ func newSystem(t *testing.T) (*System, *fakeDriver) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &fakeDriver{}
+	d := &fakeDriver{dir: t.TempDir()}
 	return &System{
 		StateDir: filepath.Join(t.TempDir(), "run"),
 		PinDir:   filepath.Join(t.TempDir(), "pins"),
 		Server:   []string{self, serveArgument},
+		Agent:    []string{self, agentArgument, d.dir},
 		Compile:  fakeCompile,
 		Open:     d.Open,
 	}, d

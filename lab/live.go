@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/dataplane"
 	"github.com/weft-net/weft/packet"
 	"github.com/weft-net/weft/table"
@@ -18,20 +19,27 @@ import (
 // takes microseconds.
 const recordTimeout = 2 * time.Second
 
-// Tables returns the tables that a lab's host forwards by: those that it got
-// last, held against the kernel's.
-// Errors: the kernel's differ.
+// Tables returns the tables that a lab's host forwards by, with the health of
+// load balancer members: those that its agent has in force, held against the
+// kernel's.
+// Errors: the kernel's differ; the agent is gone.
 func (s *System) Tables(ctx context.Context, lab string) (*table.Set, error) {
 	l, err := s.acquire(ctx, lab)
 	if err != nil {
 		return nil, err
 	}
 	defer l.release()
-	set, err := s.Set(lab)
-	if err != nil {
-		return nil, err
+	var set *table.Set
+	for range 3 { // a member may go up or down between two looks
+		err = s.bound(ctx, lab, func(d dataplane.Driver, now *table.Set, b dataplane.Binding) error {
+			set = now
+			return d.Check(now, b)
+		})
+		if err == nil {
+			return set, nil
+		}
 	}
-	return set, s.bound(lab, set, func(d dataplane.Driver, b dataplane.Binding) error { return d.Check(set, b) })
+	return nil, err
 }
 
 // Places returns what the machines of a lab are to its tables, by name: the
@@ -57,18 +65,30 @@ func (s *System) Places(lab string) (map[string]string, error) {
 	return places, nil
 }
 
-// bound runs fn inside the host of a lab, with its data plane and devices.
-func (s *System) bound(lab string, set *table.Set, fn func(dataplane.Driver, dataplane.Binding) error) error {
+// bound runs fn inside the host of a lab, with its data plane, what is in force
+// there, and its devices.
+func (s *System) bound(ctx context.Context, lab string, fn func(dataplane.Driver, *table.Set, dataplane.Binding) error) error {
 	state, err := s.Load(lab)
 	if err != nil {
 		return err
 	}
+	now, err := s.client(state.Plan).InForce(ctx)
+	if errors.Is(err, agent.ErrGone) {
+		return fmt.Errorf("lab %s: %w (use 'weft lab up' or 'weft lab apply' again)", lab, err)
+	}
+	if err != nil {
+		return fmt.Errorf("lab %s: %w", lab, err)
+	}
 	return s.withDriver(state.Plan, func(d dataplane.Driver) error {
-		b, err := bind(state.Plan, set)
+		links, err := agent.Links()
 		if err != nil {
 			return err
 		}
-		return fn(d, b)
+		b, _, err := agent.Bind(now.Set, now.Devices, links)
+		if err != nil {
+			return err
+		}
+		return fn(d, now.Set, b)
 	})
 }
 
@@ -81,19 +101,15 @@ func (s *System) Inject(ctx context.Context, lab string, port table.PortID, fram
 		return r, err
 	}
 	defer l.release()
-	set, err := s.Set(lab)
-	if err != nil {
-		return r, err
-	}
 	state, err := s.Load(lab)
 	if err != nil {
 		return r, err
 	}
-	from, err := state.Plan.outer(objectPath(set, port))
-	if err != nil {
-		return r, err
-	}
-	err = s.bound(lab, set, func(d dataplane.Driver, b dataplane.Binding) (err error) {
+	err = s.bound(ctx, lab, func(d dataplane.Driver, set *table.Set, b dataplane.Binding) error {
+		from, err := state.Plan.outer(objectPath(set, port))
+		if err != nil {
+			return err
+		}
 		r, err = record(d, b[port], from, set.Uplinks[port] != nil, frame)
 		return err
 	})

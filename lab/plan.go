@@ -67,6 +67,10 @@ type End struct {
 // prefixOf is how the names of all namespaces of a lab begin.
 func prefixOf(lab string) string { return "weft-" + lab + "-" }
 
+// monitorsOf names the namespace of the monitors of a host's load balancers,
+// which the host's agent makes.
+func monitorsOf(host *Machine) string { return host.Namespace + ".monitors" }
+
 // host returns the machine that runs the data plane.
 func (p *Plan) host() *Machine {
 	for i := range p.Machines {

@@ -129,6 +129,35 @@ func TestNodeUplinkIsNoWorkload(t *testing.T) {
 	}
 }
 
+// TestMonitorPortIsNoWorkload: the host's agent makes its device itself.
+func TestMonitorPortIsNoWorkload(t *testing.T) {
+	set := table.NewSet("host1")
+	addr, mac := netip.MustParseAddr("169.254.255.2"), table.MAC{2, 0x50, 0x56, 0, 0xff, 1}
+	set.Segments[1] = &table.Segment{ID: 1, Path: "/infra/lb-services/s/monitor", Monitor: 7}
+	set.Ports[2] = &table.Port{ID: 2, Path: "/infra/lb-services/s/monitor/port", Name: "monitor", Segment: 1, MAC: mac}
+	set.Endpoints[table.EndpointKey{Segment: 1, Addr: addr}] = &table.Endpoint{Segment: 1, Addr: addr, Port: 2, MAC: mac}
+	plan, problems := NewPlan(&Spec{Name: "seeds"}, set)
+	if got := plan.names(); len(problems) > 0 || !slices.Equal(got, []string{"host1"}) || len(plan.Links) > 0 {
+		t.Errorf("machines = %v, %d links, problems %v", got, len(plan.Links), problems)
+	}
+	_, problems = NewPlan(&Spec{
+		Name: "seeds", Workloads: []WorkloadSpec{{Name: "mine", Port: "/infra/lb-services/s/monitor/port"}},
+		PhysicalRouter: &RouterSpec{Interfaces: []InterfaceSpec{{Name: "lan", Address: "192.0.2.1/24"}}},
+		Outside:        []OutsideSpec{{Name: "host1.monitors", Address: "192.0.2.2/24", Interface: "lan"}},
+	}, set)
+	var got []string
+	for _, p := range problems {
+		got = append(got, p.String())
+	}
+	want := []string{
+		"lab seeds: outside[0].name: host1.monitors: is the name of the monitors of host1 already (one machine a name)",
+		"lab seeds: workloads[0].port: /infra/lb-services/s/monitor/port: is for the monitors of a load balancer, which the host's agent runs",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+}
+
 func TestLabProblems(t *testing.T) {
 	for _, tc := range []struct {
 		name     string

@@ -32,7 +32,8 @@ var machineName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$`)
 // NewPlan works out what the lab spec around the data plane set consists of.
 //
 // set is the compiled intent of the lab's only host: each of its ports that
-// has an address and is no Node's uplink becomes a workload. All mistakes in
+// has an address, and is neither a Node's uplink nor for monitors, becomes a
+// workload. All mistakes in
 // spec are returned at once; the Plan is valid iff there are none. The result
 // depends on nothing else, and not on the order of set's maps.
 func NewPlan(spec *Spec, set *table.Set) (*Plan, []intent.Problem) {
@@ -104,7 +105,9 @@ func (p *planner) host() {
 	for _, u := range p.set.Uplinks {
 		v6 = v6 || u.Address.Addr().Is6()
 	}
-	p.add("hosts[0].name", Machine{Name: name, Kind: Host, IPv6: v6})
+	if namespace := p.add("hosts[0].name", Machine{Name: name, Kind: Host, IPv6: v6}); namespace != "" {
+		p.namespaces[monitorsOf(p.plan.host())] = "the monitors of " + name
+	}
 }
 
 func (p *planner) physical() {
@@ -264,6 +267,8 @@ func (p *planner) workloads() {
 			p.problem(field+".port", intent.Duplicate, "%s: is listed in %s already", w.Port, fields[w.Port])
 		case port.Node != 0:
 			p.problem(field+".port", intent.Conflict, "%s: is the uplink of a Node, which the data plane itself is", w.Port)
+		case p.monitors(port):
+			p.problem(field+".port", intent.Conflict, "%s: is for the monitors of a load balancer, which the host's agent runs", w.Port)
 		case len(endpoints[port.ID]) == 0:
 			p.problem(field+".port", intent.Required, "%s: has no address binding", w.Port)
 		default:
@@ -273,7 +278,7 @@ func (p *planner) workloads() {
 	}
 	for _, path := range slices.Sorted(maps.Keys(ports)) {
 		port := ports[path]
-		if port.Node != 0 || len(endpoints[port.ID]) == 0 {
+		if port.Node != 0 || len(endpoints[port.ID]) == 0 || p.monitors(port) {
 			continue
 		}
 		w, field := listed[path], fields[path]+".name"
@@ -282,6 +287,12 @@ func (p *planner) workloads() {
 		}
 		p.workload(field, w, port, endpoints[port.ID])
 	}
+}
+
+// monitors says whether a port is for the monitors of a load balancer.
+func (p *planner) monitors(port *table.Port) bool {
+	segment := p.set.Segments[port.Segment]
+	return segment != nil && segment.Monitor != 0
 }
 
 // endpoints returns each port's bindings on its own segment, ordered by

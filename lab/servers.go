@@ -21,24 +21,36 @@ import (
 // listenTime bounds the wait for a started server.
 const listenTime = 10 * time.Second
 
-// startServer starts the HTTP server of m, which outlives this process, and
-// returns when it listens. Its output goes to a log in dir.
+// startServer starts the HTTP server of m and returns when it listens. Its
+// output goes to a log in dir.
 func (s *System) startServer(ctx context.Context, dir string, m Machine) (Process, error) {
+	args := slices.Clone(s.Server)
+	for _, port := range m.HTTP {
+		args = append(args, "--listen", ":"+strconv.Itoa(int(port)))
+	}
+	p, err := start(m, args, filepath.Join(dir, "http-"+strings.TrimPrefix(m.Namespace, "weft-")+".log"), func(ended <-chan struct{}) error {
+		return awaitListeners(ctx, m.HTTP, ended)
+	})
+	if err != nil {
+		err = fmt.Errorf("http server of %s: %w", m.Name, err)
+	}
+	return p, err
+}
+
+// start starts a program inside m, which outlives this process, and returns
+// when ready, which is called inside m too, does. ended is closed when the
+// program ends. Its output goes to the file logPath. After an error it is gone.
+func start(m Machine, args []string, logPath string, ready func(ended <-chan struct{}) error) (Process, error) {
 	n, err := netns.Open(m.Namespace)
 	if err != nil {
 		return Process{}, err
 	}
 	defer n.Close()
-	logPath := filepath.Join(dir, "http-"+strings.TrimPrefix(m.Namespace, "weft-")+".log")
 	log, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return Process{}, err
 	}
 	defer log.Close()
-	args := slices.Clone(s.Server)
-	for _, port := range m.HTTP {
-		args = append(args, "--listen", ":"+strconv.Itoa(int(port)))
-	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -53,13 +65,13 @@ func (s *System) startServer(ctx context.Context, dir string, m Machine) (Proces
 	p, err := identify(cmd.Process.Pid)
 	if err == nil {
 		p.Machine = m.Name
-		err = n.Do(func() error { return awaitListeners(ctx, m.HTTP, ended) })
+		err = n.Do(func() error { return ready(ended) })
 	}
 	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, os.ErrNotExist) {
 		err = errEnded // before it could be looked at
 	}
 	if err != nil {
-		err = fmt.Errorf("http server of %s: %w%s", m.Name, err, lastLine(logPath))
+		err = fmt.Errorf("%w%s", err, lastLine(logPath))
 		if killed := cmd.Process.Kill(); !errors.Is(killed, os.ErrProcessDone) {
 			err = errors.Join(err, killed)
 		}

@@ -31,9 +31,10 @@ type State struct {
 	Plan    *Plan     // of the last complete build; while Building, of the first
 	Next    []*Plan   `json:",omitempty"` // of each attempt to change since; empty unless Changing
 	Servers []Process `json:",omitempty"`
+	Agents  []Process `json:",omitempty"` // one a host
 }
 
-// Files in a lab's state directory, beside the servers' logs.
+// Files in a lab's state directory, beside logs and agents' directories.
 const (
 	stateFile  = "lab.json"
 	intentFile = "intent.json"

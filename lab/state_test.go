@@ -26,6 +26,7 @@ func TestStateSurvivesTheFile(t *testing.T) {
 	want := &State{
 		Phase: Changing, Spec: &Spec{Name: "s"}, Plan: plan, Next: []*Plan{plan},
 		Servers: []Process{{PID: 7, Start: 1 << 60, Machine: "web"}},
+		Agents:  []Process{{PID: 8, Start: 1 << 61, Machine: "host1"}},
 	}
 	if err := want.save(dir); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/dataplane"
 	"github.com/weft-net/weft/internal/netns"
 )
@@ -24,6 +26,9 @@ type Status struct {
 	// DataPlane is what the driver tells of itself; nil if it does not, or
 	// if the lab is not complete.
 	DataPlane *dataplane.Status `json:"data_plane,omitempty"`
+	// Agent is what the host's agent tells; nil if it is gone, or if the lab
+	// is not complete.
+	Agent *agent.Status `json:"agent,omitempty"`
 }
 
 // MachineStatus is one row of a Status.
@@ -84,6 +89,14 @@ func (s *System) Status(ctx context.Context, lab string) (*Status, error) {
 	if err != nil {
 		return status, fmt.Errorf("lab %s: data plane: %w", lab, err)
 	}
+	told, err := s.client(plan).Status(ctx)
+	if errors.Is(err, agent.ErrGone) {
+		return status, nil // its host's state says so
+	}
+	if err != nil {
+		return status, fmt.Errorf("lab %s: %w", lab, err)
+	}
+	status.Agent = told
 	return status, nil
 }
 
@@ -109,6 +122,10 @@ func (s *State) check(m Machine, ends []End) string {
 	})
 	if err != nil {
 		return err.Error()
+	}
+	works := slices.ContainsFunc(s.Agents, func(p Process) bool { return p.Machine == m.Name && p.alive() })
+	if m.Kind == Host && s.Phase == Running && !works {
+		wrong = append(wrong, "agent ended")
 	}
 	serves := slices.ContainsFunc(s.Servers, func(p Process) bool { return p.Machine == m.Name && p.alive() })
 	if len(m.HTTP) > 0 && !serves {

@@ -40,6 +40,9 @@ type System struct {
 	// Server is the command that runs ServeHTTP; --listen :PORT is appended
 	// for each port.
 	Server []string
+	// Agent is the command that runs agent.Main; flags are appended. It drives
+	// the same data plane as Open.
+	Agent []string
 	// Compile returns the tables of each host.
 	Compile func(*intent.Tree) (map[string]*table.Set, []intent.Problem)
 	// Open loads the data plane, or finds the loaded one again, of the host
@@ -66,8 +69,8 @@ func (s *System) acquire(ctx context.Context, lab string) (*lock, error) {
 
 // Up builds the lab that files describe and returns its name.
 //
-// If exactly this lab is up already, it does nothing. What an interrupted Up
-// left is removed first. After an error nothing of the lab is left.
+// If exactly this lab is up already, it only starts an agent that is gone. What
+// an interrupted Up left is removed first. After an error nothing of the lab is left.
 // Errors: Problems if the files are wrong.
 func (s *System) Up(ctx context.Context, files []File) (lab string, err error) {
 	in := read(files)
@@ -84,7 +87,7 @@ func (s *System) Up(ctx context.Context, files []File) (lab string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, l.release()) }()
-	if same, err := s.isUp(g); same || err != nil {
+	if same, err := s.isUp(ctx, g); same || err != nil {
 		return spec.Name, err
 	}
 	if _, err := s.remove(ctx, spec.Name); err != nil {
@@ -99,8 +102,9 @@ func (s *System) Up(ctx context.Context, files []File) (lab string, err error) {
 }
 
 // isUp says whether the lab of g is up as g wants it. It is an error if it is
-// up in another way. The caller holds the lock.
-func (s *System) isUp(g *goal) (bool, error) {
+// up in another way. An agent that is gone is started again. The caller holds
+// the lock.
+func (s *System) isUp(ctx context.Context, g *goal) (bool, error) {
 	dir := s.dir(g.plan.Lab)
 	state, err := loadState(dir)
 	switch {
@@ -120,6 +124,9 @@ func (s *System) isUp(g *goal) (bool, error) {
 	if !state.Spec.equal(g.spec) || !bytes.Equal(body, g.body) {
 		return false, fmt.Errorf("lab %s is up with other files; use 'weft lab apply' or 'weft lab down'", g.plan.Lab)
 	}
+	if err := s.ensureAgent(ctx, state, state.Plan); err != nil {
+		return false, err
+	}
 	for _, m := range state.Plan.Machines {
 		if wrong := state.check(m, state.Plan.ends(m.Namespace)); wrong != "" {
 			return false, fmt.Errorf("lab %s is up, but broken: %s: %s (use 'weft lab down', then up again)", g.plan.Lab, m.Name, wrong)
@@ -138,13 +145,19 @@ func (s *System) build(ctx context.Context, g *goal) error {
 	return s.run(ctx, slices.Concat(buildSteps(c), s.finish(state, g, c)))
 }
 
-// finish returns the steps after those on namespaces and links: the data
-// plane, the servers, and at last the state that says that all is there.
+// finish returns the steps after those on namespaces and links: the agent, the
+// data plane, the servers, and at last the state that says that all is there.
 func (s *System) finish(state *State, g *goal, c change) []step {
 	dir := s.dir(g.plan.Lab)
-	steps := []step{{"loading the data plane", func(ctx context.Context) error {
-		return s.program(ctx, g.plan, g.set)
-	}}}
+	steps := []step{
+		{"starting the agent of " + g.plan.host().Name, func(ctx context.Context) error {
+			return s.ensureAgent(ctx, state, g.plan)
+		}},
+		{"loading the data plane", func(ctx context.Context) error {
+			return s.program(ctx, g.plan, g.set)
+		}},
+		{"raising links", func(context.Context) error { return raise(c.links) }},
+	}
 	for _, m := range c.serve {
 		steps = append(steps, step{"starting the http server of " + m.Name, func(ctx context.Context) error {
 			p, err := s.startServer(ctx, dir, m)
@@ -273,7 +286,7 @@ func (s *System) remove(ctx context.Context, lab string) (Removed, error) {
 	var r Removed
 	dir := s.dir(lab)
 	if state, err := loadState(dir); err == nil {
-		for _, p := range state.Servers {
+		for _, p := range slices.Concat(state.Agents, state.Servers) {
 			if !p.alive() {
 				continue
 			}

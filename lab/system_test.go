@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 
+	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/dataplane"
 	"github.com/weft-net/weft/internal/need"
 	"github.com/weft-net/weft/internal/netns"
@@ -175,14 +176,14 @@ func TestUpBuildsWhatTheFilesSay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(driver.sets[0], set, compareAddrs); diff != "" {
+		if diff := cmp.Diff(driver.told(t)[0].Set.WithHealth(nil), set, compareAddrs); diff != "" {
 			t.Errorf("stored tables (-applied +stored):\n%s", diff)
 		}
 	})
 	t.Run("twice", func(t *testing.T) {
 		up(t, s, labFiles(t, "seeds.yaml", lab))
-		if len(driver.applied) != 1 {
-			t.Errorf("the data plane was loaded %d times", len(driver.applied))
+		if n := len(driver.told(t)); n != 1 {
+			t.Errorf("the data plane was loaded %d times", n)
 		}
 		_, err := s.Up(t.Context(), labFiles(t, "seeds.yaml", lab, "10.244.0.19", "10.244.0.20"))
 		if err == nil || err.Error() != "lab "+lab+" is up with other files; use 'weft lab apply' or 'weft lab down'" {
@@ -191,7 +192,7 @@ func TestUpBuildsWhatTheFilesSay(t *testing.T) {
 	})
 	t.Run("down", func(t *testing.T) {
 		removed, err := s.Down(t.Context(), lab)
-		if err != nil || removed != (Removed{Processes: 1, Namespaces: 6}) {
+		if err != nil || removed != (Removed{Processes: 2, Namespaces: 6}) {
 			t.Errorf("Down = %+v, %v", removed, err)
 		}
 		wantNothing(t, s, lab)
@@ -203,8 +204,9 @@ func TestUpBuildsWhatTheFilesSay(t *testing.T) {
 
 // checkBinding compares what the driver was told with the devices' aliases.
 func checkBinding(t *testing.T, lab string, driver *fakeDriver) {
-	if len(driver.applied) != 1 {
-		t.Fatalf("the data plane was loaded %d times", len(driver.applied))
+	told := driver.told(t)
+	if len(told) != 1 {
+		t.Fatalf("the data plane was loaded %d times", len(told))
 	}
 	var links []netlink.Link
 	err := namespace(t, lab, "host1").Do(func() (err error) {
@@ -223,7 +225,7 @@ func checkBinding(t *testing.T, lab string, driver *fakeDriver) {
 		table.PortID(fakeID(redDB)):   aliases[redDB],
 		table.PortID(fakeID(uplink0)): aliases[uplink0],
 	}
-	if diff := cmp.Diff(want, driver.applied[0]); diff != "" {
+	if diff := cmp.Diff(want, told[0].Binding); diff != "" {
 		t.Errorf("binding (-want +got):\n%s", diff)
 	}
 }
@@ -236,6 +238,7 @@ func checkStatus(t *testing.T, s *System, lab string) {
 	ns := prefixOf(lab)
 	want := &Status{
 		Lab: lab, Phase: Running, DataPlane: &dataplane.Status{Generation: 1},
+		Agent: &agent.Status{Node: "host1", PID: agentPID(t, s, lab), Generation: 1, Conditions: []agent.Condition{}, Members: []agent.Member{}},
 		Machines: []MachineStatus{
 			{Name: "host1", Kind: Host, Namespace: ns + "host1", Addresses: []string{"192.168.105.1/24"}, State: "up"},
 			{Name: "physical", Kind: Physical, Namespace: ns + "physical", Addresses: []string{"192.168.178.1/24", "192.168.105.253/24"}, State: "up"},
@@ -250,6 +253,19 @@ func checkStatus(t *testing.T, s *System, lab string) {
 	}
 }
 
+// agentPID returns the process of a lab's agent.
+func agentPID(t *testing.T, s *System, lab string) int {
+	t.Helper()
+	state, err := s.Load(lab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(state.Agents) != 1 || !state.Agents[0].alive() || state.Agents[0].Machine != "host1" {
+		t.Fatalf("agents: %+v", state.Agents)
+	}
+	return state.Agents[0].PID
+}
+
 func TestStatusSaysWhatIsWrong(t *testing.T) {
 	s, _ := newSystem(t)
 	lab := testLab(t, s, "wrong")
@@ -260,6 +276,9 @@ func TestStatusSaysWhatIsWrong(t *testing.T) {
 	}
 	server := state.Servers[0]
 	if err := kill(t.Context(), server.PID, server.alive); err != nil {
+		t.Fatal(err)
+	}
+	if err := kill(t.Context(), state.Agents[0].PID, state.Agents[0].alive); err != nil {
 		t.Fatal(err)
 	}
 	if err := netns.Delete(prefixOf(lab) + "client"); err != nil {
@@ -276,7 +295,7 @@ func TestStatusSaysWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]string{
-		"host1": "red-db has no carrier", "web": "http server ended", "client": "namespace missing",
+		"host1": "red-db has no carrier, agent ended", "web": "http server ended", "client": "namespace missing",
 		"red-db": "eth0 down", "red/web": "up",
 	}
 	got := states(t, s, lab)
@@ -303,13 +322,13 @@ func states(t *testing.T, s *System, lab string) map[string]string {
 func TestFailedUpLeavesNothing(t *testing.T) {
 	s, driver := newSystem(t)
 	lab := testLab(t, s, "fail")
-	driver.fail = errors.New("map nat: is full")
-	if _, err := s.Up(t.Context(), labFiles(t, "seeds.yaml", lab)); !errors.Is(err, driver.fail) {
+	driver.refuse(t, "map nat: is full")
+	if _, err := s.Up(t.Context(), labFiles(t, "seeds.yaml", lab)); err == nil || err.Error() != "loading the data plane: agent: map nat: is full" {
 		t.Errorf("Up: %v", err)
 	}
 	wantNothing(t, s, lab)
+	driver.refuse(t, "")
 	s.Server = []string{"/bin/false"}
-	driver.fail = nil
 	_, err := s.Up(t.Context(), labFiles(t, "seeds.yaml", lab))
 	if err == nil || !strings.Contains(err.Error(), "http server of web: ended before it listened") {
 		t.Errorf("Up with a server that ends: %v", err)

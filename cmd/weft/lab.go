@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/intent"
 	"github.com/weft-net/weft/lab"
 )
@@ -21,15 +22,17 @@ type labCommands struct {
 	env    *Env
 	system func() (*lab.System, error)
 	name   string // --lab
+
+	openForAgent func(pinDir string) (agent.Driver, error)
 }
 
 // newLabCommand returns `weft lab`. system makes the System that the commands
-// work on.
-func newLabCommand(env *Env, system func() (*lab.System, error)) *cobra.Command {
-	c := &labCommands{env: env, system: system}
+// work on; open is the data plane of its agents.
+func newLabCommand(env *Env, system func() (*lab.System, error), open func(pinDir string) (agent.Driver, error)) *cobra.Command {
+	c := &labCommands{env: env, system: system, openForAgent: open}
 	group := newGroup("lab", "Build a network in namespaces of this machine",
 		"  sudo weft lab up seeds.yaml\n  sudo weft lab exec red/web -- ping -c 3 192.168.178.222\n  sudo weft lab down")
-	group.AddCommand(c.up(), c.apply(), c.exec(), c.status(), c.down(), c.serveHTTP())
+	group.AddCommand(c.up(), c.apply(), c.exec(), c.status(), c.down(), c.serveHTTP(), c.agent())
 	return group
 }
 
@@ -269,6 +272,23 @@ func (c *labCommands) serveHTTP() *cobra.Command {
 	}
 	cmd.Flags().StringArrayVar(&listen, "listen", nil, "address to listen on, such as :80; may be repeated")
 	return cmd
+}
+
+// agent is what `weft lab up` starts inside hosts: weft-agent itself.
+func (c *labCommands) agent() *cobra.Command {
+	return &cobra.Command{
+		Use:                "agent",
+		Short:              "Keep the data plane of a host as its tables say",
+		Example:            "  weft lab agent --help",
+		Hidden:             true,
+		DisableFlagParsing: true, // the flags are those of weft-agent
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if code := agent.Main(cmd.Context(), args, c.env.Stdout, c.env.Stderr, c.openForAgent); code != 0 {
+				return &exitError{code: code}
+			}
+			return nil
+		},
+	}
 }
 
 func (c *labCommands) labFlag(cmd *cobra.Command) {

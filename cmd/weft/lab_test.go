@@ -16,12 +16,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/dataplane"
 	"github.com/weft-net/weft/intent"
 	"github.com/weft-net/weft/internal/need"
 	"github.com/weft-net/weft/internal/netns"
 	"github.com/weft-net/weft/lab"
 	"github.com/weft-net/weft/packet"
+	"github.com/weft-net/weft/pipeline"
 	"github.com/weft-net/weft/table"
 )
 
@@ -39,11 +41,11 @@ func TestMain(m *testing.M) {
 		self, err := os.Executable()
 		return &lab.System{
 			StateDir: filepath.Join(dir, "run"), PinDir: filepath.Join(dir, "pins"),
-			Server: []string{self, "lab", "serve-http"}, Compile: portsOnly,
+			Server: []string{self, "lab", "serve-http"}, Agent: []string{self, "lab", "agent"}, Compile: portsOnly,
 			Open: func(string) (dataplane.Driver, error) { return noDriver{}, nil },
 		}, err
 	}
-	os.Exit(execute(context.Background(), env, newRootCommand(env, system), os.Args[1:]))
+	os.Exit(execute(context.Background(), env, newRootCommand(env, system, func(string) (agent.Driver, error) { return noDriver{}, nil }), os.Args[1:]))
 }
 
 // noDriver is a data plane that forwards nothing.
@@ -57,7 +59,15 @@ func (noDriver) Record(dataplane.Link, packet.Tuple) (dataplane.Recorder, error)
 func (noDriver) Status(context.Context) (dataplane.Status, error) {
 	return dataplane.Status{Counters: map[string]uint64{"packets": 7}}, nil
 }
-func (noDriver) Close() error { return nil }
+func (noDriver) Sweep(context.Context) error                              { return nil }
+func (noDriver) Fails(context.Context) (map[table.MemberID]uint32, error) { return nil, nil }
+func (noDriver) Tallies(context.Context) (map[pipeline.TallyKey]pipeline.Tally, error) {
+	return nil, nil
+}
+func (noDriver) Loads(context.Context) (dataplane.Loads, error)                      { return dataplane.Loads{}, nil }
+func (noDriver) PortDrops(context.Context) ([]dataplane.PortDrop, error)             { return nil, nil }
+func (noDriver) Connections(context.Context, func(*dataplane.Connection) bool) error { return nil }
+func (noDriver) Close() error                                                        { return nil }
 
 // portsOnly compiles segments and their ports.
 func portsOnly(tree *intent.Tree) (map[string]*table.Set, []intent.Problem) {
@@ -163,6 +173,10 @@ func TestLabFromUpToDown(t *testing.T) {
 		if err := json.Unmarshal([]byte(stdout), &got); err != nil {
 			t.Fatal(err)
 		}
+		if got.Agent == nil || got.Agent.Node != "host1" || got.Agent.PID == 0 {
+			t.Errorf("agent: %+v", got.Agent)
+		}
+		got.Agent = nil
 		want := lab.Status{Lab: name, Phase: lab.Running, DataPlane: &dataplane.Status{Counters: map[string]uint64{"packets": 7}}, Machines: []lab.MachineStatus{
 			{Name: "host1", Kind: lab.Host, Namespace: "weft-" + name + "-host1", Addresses: []string{}, State: "up"},
 			{
@@ -193,7 +207,7 @@ func TestLabFromUpToDown(t *testing.T) {
 	})
 	t.Run("down", func(t *testing.T) {
 		stdout, stderr, code := weft(t, dir, "", "lab", "down")
-		if want := "lab " + name + " is down: 2 namespaces and 1 processes removed\n"; code != 0 || stdout != want {
+		if want := "lab " + name + " is down: 2 namespaces and 2 processes removed\n"; code != 0 || stdout != want {
 			t.Errorf("exit %d: %q %s, want %q", code, stdout, stderr, want)
 		}
 		if stdout, _, code := weft(t, dir, "", "lab", "down"); code != 0 || stdout != "no lab is up\n" {

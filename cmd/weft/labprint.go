@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/dataplane"
 	"github.com/weft-net/weft/lab"
 )
@@ -34,10 +36,62 @@ func printJSON(w io.Writer, v any) error {
 
 // printTable prints a status for people.
 func printTable(w io.Writer, s *lab.Status) error {
-	if err := printMachines(w, s); err != nil || s.DataPlane == nil {
+	if err := printMachines(w, s); err != nil {
 		return err
 	}
+	if s.Agent != nil {
+		if err := printAgent(w, s.Agent); err != nil {
+			return err
+		}
+	}
+	if s.DataPlane == nil {
+		return nil
+	}
 	return printDataPlane(w, s.DataPlane)
+}
+
+// printAgent prints the conditions that a host's agent tells, and the members of
+// load balancer pools with what their monitors found.
+func printAgent(w io.Writer, s *agent.Status) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if len(s.Conditions) > 0 {
+		fmt.Fprintln(t, "\nCONDITION\tOBJECT\tHOLDS\tSINCE\tMESSAGE")
+	}
+	for _, c := range s.Conditions {
+		holds := "yes"
+		if !c.Status {
+			holds = "no more"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", c.Type, cmp.Or(c.Object, "-"), holds, c.Since.Format(time.TimeOnly), c.Message)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if len(s.Members) > 0 {
+		fmt.Fprintln(t, "\nPOOL\tMEMBER\tADMIN\tMONITORS\tHEALTH")
+	}
+	for _, m := range s.Members {
+		monitors := []string{}
+		for _, c := range m.Checks {
+			monitors = append(monitors, path.Base(c.Monitor))
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", m.Pool, m.Address, m.Admin, cmp.Or(strings.Join(monitors, ","), "-"),
+			stateText(health(m), isTerminal(w)))
+	}
+	return t.Flush()
+}
+
+// health says how a member is, in words: "up", or why it is not.
+func health(m agent.Member) string {
+	if !m.Up {
+		return "down: " + m.Why
+	}
+	for _, c := range m.Checks {
+		if c.Last != "" {
+			return "up, but failed: " + c.Last
+		}
+	}
+	return "up"
 }
 
 // printMachines prints what a lab consists of. The state is the last column,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/lab"
 )
 
@@ -48,7 +49,7 @@ func usageError(cmd *cobra.Command, err error) error {
 // run executes the command line args and returns the exit code. Errors go to
 // env.Stderr, each line by itself.
 func run(ctx context.Context, env *Env, args []string) int {
-	return execute(ctx, env, newRootCommand(env, newSystem), args)
+	return execute(ctx, env, newRootCommand(env, newSystem, openForAgent), args)
 }
 
 func execute(ctx context.Context, env *Env, root *cobra.Command, args []string) int {
@@ -68,15 +69,16 @@ func execute(ctx context.Context, env *Env, root *cobra.Command, args []string) 
 }
 
 // newRootCommand returns `weft` with all its commands. system makes the System
-// that they work on.
-func newRootCommand(env *Env, system func() (*lab.System, error)) *cobra.Command {
+// that they work on, open the data plane of its agents.
+func newRootCommand(env *Env, system func() (*lab.System, error), open func(pinDir string) (agent.Driver, error)) *cobra.Command {
 	root := newGroup("weft", "Tenant networks on plain Linux: run them, see them, explain them", "  sudo weft lab up seeds.yaml")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetFlagErrorFunc(usageError)
-	root.AddCommand(newLabCommand(env, system), newTraceCommand(env, tablesInForce(system), injectInto(system)), newVersionCommand(env))
+	root.AddCommand(newLabCommand(env, system, open), newTraceCommand(env, tablesInForce(system), injectInto(system)),
+		newFlowsCommand(env, lookAt(system)), newStatsCommand(env, lookAt(system)), newLogsCommand(env, lookAt(system)), newVersionCommand(env))
 	return root
 }
 

@@ -20,7 +20,7 @@ func runArgs(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errOut bytes.Buffer
 	env := &Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errOut}
-	root := newRootCommand(env, func() (*lab.System, error) { return nil, errNoSystem })
+	root := newRootCommand(env, func() (*lab.System, error) { return nil, errNoSystem }, nil)
 	code = execute(t.Context(), env, root, args)
 	return out.String(), errOut.String(), code
 }
@@ -78,7 +78,7 @@ func TestACommandChoosesItsExitCode(t *testing.T) {
 
 // TestEveryCommandHasHelpWithAnExample keeps the help useful.
 func TestEveryCommandHasHelpWithAnExample(t *testing.T) {
-	root := newRootCommand(&Env{}, nil)
+	root := newRootCommand(&Env{}, nil, nil)
 	var visit func(*cobra.Command)
 	visit = func(c *cobra.Command) {
 		if c.Short == "" || !strings.Contains(c.Example, "weft ") {

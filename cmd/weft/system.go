@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 
+	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/compile"
 	"github.com/weft-net/weft/dataplane"
 	"github.com/weft-net/weft/dataplane/ebpf"
@@ -22,6 +23,7 @@ func newSystem() (*lab.System, error) {
 		StateDir: lab.DefaultStateDir,
 		PinDir:   lab.DefaultPinDir,
 		Server:   []string{self, "lab", "serve-http"},
+		Agent:    []string{self, "lab", "agent"},
 		Compile: func(tree *intent.Tree) (map[string]*table.Set, []intent.Problem) {
 			return compile.New().Update(tree, nil)
 		},
@@ -31,6 +33,14 @@ func newSystem() (*lab.System, error) {
 
 // openDriver opens the eBPF data plane, whose pins need their file system.
 func openDriver(pinDir string) (dataplane.Driver, error) {
+	if err := lab.MountBPF(); err != nil {
+		return nil, err
+	}
+	return ebpf.Open(pinDir)
+}
+
+// openForAgent is openDriver for an agent.
+func openForAgent(pinDir string) (agent.Driver, error) {
 	if err := lab.MountBPF(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,324 @@
+// Package agent keeps one node as its tables say: it hands them to the data
+// plane, together with what its monitors find out about load balancer members,
+// and tells how the node is.
+//
+// Packets do not need it. It may be killed at any time: the data plane goes on
+// forwarding, and the next agent goes on from the tables that were accepted
+// last and from what was known of members then.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weft-net/weft/dataplane"
+	"github.com/weft-net/weft/metrics"
+	"github.com/weft-net/weft/monitor"
+	"github.com/weft-net/weft/table"
+)
+
+// Driver is what an agent needs of a data plane; see dataplane.Driver for those
+// methods that are there too. They are called one at a time.
+type Driver interface {
+	Apply(ctx context.Context, set *table.Set, b dataplane.Binding) error
+	// Sweep forgets what is over: see docs/pipeline.md, section 6.
+	Sweep(ctx context.Context) error
+	// Fails tells of each member how many connections in a row failed, of all
+	// time; 0 if it is missing.
+	Fails(ctx context.Context) (map[table.MemberID]uint32, error)
+	Close() error
+	metrics.Driver // with Status
+}
+
+// network is what an agent needs of monitor.Ports.
+type network interface {
+	monitor.Dialer
+	Make(*table.Set) error
+	Keep(*table.Set) error
+	Devices(*table.Set) map[string]string
+	Close() error
+}
+
+// How often the agent does what.
+const (
+	settleEvery = 200 * time.Millisecond // at most: tell the data plane what monitors found
+	failsEvery  = time.Second            // ask how many connections failed, if a pool wants to know
+	sweepEvery  = 5 * time.Second        // sweep, look at counters, try again what failed
+)
+
+// Agent is the agent of one node.
+type Agent struct {
+	log      *slog.Logger
+	store    *store
+	ports    network
+	links    func() (map[string]dataplane.Link, error) // those that are there
+	monitors *monitor.Runner
+	wake     chan struct{} // holds one if a finding has changed
+
+	mu      sync.Mutex // guards what follows; driver and ports are used under it
+	driver  Driver
+	tables  *Tables                         // accepted last; nil: none yet
+	health  map[table.MemberID]table.Health // that the data plane goes by
+	stale   bool                            // tables are not in force as they should be
+	problem error                           // why they are not
+	missing []string                        // ports whose devices are not there
+	last    dataplane.Status                // when its counters were looked at last
+	rising  []Condition                     // found then
+	ledger  ledger
+}
+
+// newAgent takes over what an earlier agent left in s. It owns d and ports from
+// now on.
+func newAgent(ctx context.Context, log *slog.Logger, s *store, d Driver, ports network, links func() (map[string]dataplane.Link, error)) *Agent {
+	a := &Agent{
+		log: log, store: s, ports: ports, links: links, driver: d, wake: make(chan struct{}, 1),
+		health: s.health(log), ledger: ledger{},
+	}
+	a.monitors = monitor.NewRunner(ports, a.health, a.changed)
+	t, err := s.tables()
+	switch {
+	case err != nil:
+		log.Warn("stored tables can not be read; what is in force stays until new ones come", "error", err)
+	case t != nil:
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.tables, a.stale = t, true
+		a.realize(ctx, a.health)
+		a.monitors.Follow(t.Set)
+	}
+	if st, err := d.Status(ctx); err == nil {
+		a.last = st
+	}
+	return a
+}
+
+// changed says that a finding has changed. It does not wait.
+func (a *Agent) changed() {
+	select {
+	case a.wake <- struct{}{}:
+	default: // it will be seen anyway
+	}
+}
+
+// Apply makes t the node's tables, all of it at once or nothing, and returns
+// when they are in force. It owns t and its Set from now on.
+// Errors: *BadTables if t can not be meant for this node; what the data plane
+// refuses.
+func (a *Agent) Apply(ctx context.Context, t *Tables) (err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := t.check(); err != nil {
+		return &BadTables{err}
+	}
+	pending, err := a.store.prepare(t)
+	if err != nil {
+		return err
+	}
+	defer pending.drop()
+	if err := a.ports.Make(t.Set); err != nil {
+		return a.withdraw(err)
+	}
+	b, missing, err := a.bind(t)
+	if err == nil && len(missing) > 0 {
+		err = fmt.Errorf("device %s: %s: is not there", t.Devices[missing[0]], missing[0])
+	}
+	if err != nil {
+		return a.withdraw(&BadTables{err})
+	}
+	if a.tables != nil {
+		share(a.tables.Set, t.Set)
+	}
+	health := a.monitors.Health()
+	if err := a.driver.Apply(ctx, t.Set.WithHealth(health), b); err != nil {
+		return a.withdraw(err)
+	}
+	a.tables, a.health, a.missing = t, health, nil
+	a.stale, a.problem = false, nil
+	if err := a.ports.Keep(t.Set); err != nil {
+		a.log.Warn("monitor ports of load balancers that are gone stay", "error", err)
+	}
+	a.monitors.Follow(t.Set)
+	a.changed() // members whose monitors are gone are up
+	a.refresh()
+	a.log.Info("new tables are in force", "ports", len(t.Set.Ports), "pools", len(t.Set.Pools))
+	return pending.commit()
+}
+
+// withdraw removes what was made for tables that were not accepted because of
+// err.
+func (a *Agent) withdraw(err error) error {
+	before := table.NewSet("")
+	if a.tables != nil {
+		before = a.tables.Set
+	}
+	if undo := a.ports.Keep(before); undo != nil {
+		a.log.Warn("monitor ports of refused tables stay", "error", undo)
+	}
+	return err
+}
+
+// devices returns all devices of t's ports by policy path.
+func (a *Agent) devices(t *Tables) map[string]string {
+	out := maps.Clone(t.Devices)
+	if out == nil {
+		out = map[string]string{}
+	}
+	maps.Copy(out, a.ports.Devices(t.Set))
+	return out
+}
+
+// bind looks up t's devices as they are now.
+func (a *Agent) bind(t *Tables) (dataplane.Binding, []string, error) {
+	links, err := a.links()
+	if err != nil {
+		return nil, nil, err
+	}
+	return Bind(t.Set, a.devices(t), links)
+}
+
+// realize makes the accepted tables current again, with new findings and with
+// the devices that are there. What does not work is tried again at the next
+// sweep.
+func (a *Agent) realize(ctx context.Context, health map[table.MemberID]table.Health) {
+	told := a.problem
+	a.problem = func() error {
+		if err := a.ports.Make(a.tables.Set); err != nil {
+			return err
+		}
+		b, missing, err := a.bind(a.tables)
+		if err != nil {
+			return err
+		}
+		if err := a.driver.Apply(ctx, a.tables.Set.WithHealth(health), b); err != nil {
+			return err
+		}
+		a.missing = missing
+		return nil
+	}()
+	if a.stale = a.problem != nil || len(a.missing) > 0; a.problem != nil {
+		if told == nil || told.Error() != a.problem.Error() {
+			a.log.Error("tables are not in force as they should be", "error", a.problem)
+		}
+		return
+	}
+	a.health = health
+	if err := a.store.saveHealth(health); err != nil {
+		a.log.Warn("findings are not stored", "error", err)
+	}
+}
+
+// settle tells the data plane what monitors found out since.
+func (a *Agent) settle(ctx context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.tables == nil {
+		return
+	}
+	health := a.monitors.Health()
+	if a.stale || !sameDown(health, a.health) {
+		a.realize(ctx, health)
+	}
+	a.refresh()
+}
+
+// sameDown says whether the same members are down; why does not matter to the
+// data plane.
+func sameDown(a, b map[table.MemberID]table.Health) bool {
+	return maps.EqualFunc(a, b, func(x, y table.Health) bool { return x.Down == y.Down })
+}
+
+// run does what is to be done again and again, until ctx ends.
+func (a *Agent) run(ctx context.Context) {
+	sweep, fails := time.NewTicker(sweepEvery), time.NewTicker(failsEvery)
+	defer sweep.Stop()
+	defer fails.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-fails.C:
+			a.countFails(ctx)
+		case <-sweep.C:
+			a.sweep(ctx)
+			a.settle(ctx)
+		case <-a.wake:
+			a.settle(ctx)
+			select {
+			case <-ctx.Done():
+			case <-time.After(settleEvery):
+			}
+		}
+	}
+}
+
+// countFails tells the monitors which connections failed.
+func (a *Agent) countFails(ctx context.Context) {
+	if !a.monitors.Passive() {
+		return
+	}
+	a.mu.Lock()
+	fails, err := a.driver.Fails(ctx)
+	a.mu.Unlock()
+	if err != nil {
+		a.log.Warn("failed connections can not be counted", "error", err)
+		return
+	}
+	a.monitors.Fails(fails)
+}
+
+// sweep lets the data plane forget what is over, and looks at its counters.
+func (a *Agent) sweep(ctx context.Context) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.driver.Sweep(ctx); err != nil {
+		a.log.Warn("sweep", "error", err)
+	}
+	st, err := a.driver.Status(ctx)
+	if err != nil {
+		a.log.Warn("data plane tells no status", "error", err)
+		return
+	}
+	a.rising = rising(a.last, st)
+	a.last = st
+}
+
+// refresh brings the conditions up to date and logs those that began or ended.
+func (a *Agent) refresh() {
+	found := slices.Clone(a.rising)
+	if a.problem != nil {
+		found = append(found, Condition{Type: NotRealized, Reason: "ApplyFailed", Message: a.problem.Error()})
+	}
+	if a.tables != nil {
+		for _, path := range a.missing {
+			found = append(found, Condition{
+				Type: DeviceMissing, Object: path, Reason: "NoSuchDevice", Message: "device " + a.devices(a.tables)[path] + " is not there",
+			})
+		}
+		found = append(found, unhealthy(a.tables.Set, a.monitors.Health())...)
+	}
+	for _, c := range a.ledger.observe(found, time.Now()) {
+		a.log.Log(context.Background(), level(c), "condition", "type", c.Type, "object", c.Object, "status", c.Status, "reason", c.Reason, "message", c.Message)
+	}
+}
+
+// level is Warn for what begins and Info for what ends.
+func level(c Condition) slog.Level {
+	if c.Status {
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}
+
+// close ends the monitors and lets go of everything; packets go on.
+func (a *Agent) close() error {
+	a.monitors.Close()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return errors.Join(a.ports.Close(), a.driver.Close())
+}

@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-net/weft/table"
+)
+
+// store is an agent's directory: what it needs to go on after it was killed.
+type store struct {
+	dir  string
+	lock *os.File // nobody else has it while the agent lives
+}
+
+const (
+	tablesFile = "tables.json"
+	healthFile = "health.json"
+	lockFile   = "lock"
+)
+
+// openStore makes dir if it is missing and takes it.
+// Errors: another agent has it.
+func openStore(dir string) (*store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errors.New("another agent has it")
+		}
+		return nil, fmt.Errorf("directory %s: %w", dir, err)
+	}
+	return &store{dir, lock}, nil
+}
+
+func (s *store) close() error { return s.lock.Close() }
+
+// tables returns what was accepted last; nil if nothing was.
+func (s *store) tables() (*Tables, error) {
+	t := &Tables{}
+	found, err := s.read(tablesFile, t)
+	if err != nil || !found {
+		return nil, err
+	}
+	return t, nil
+}
+
+// health returns what was known of members last. Without it all are up, and
+// monitors will find out.
+func (s *store) health(log *slog.Logger) map[table.MemberID]table.Health {
+	h := map[table.MemberID]table.Health{}
+	if _, err := s.read(healthFile, &h); err != nil {
+		log.Warn("stored findings can not be read; all members begin as up", "error", err)
+		return map[table.MemberID]table.Health{}
+	}
+	return h
+}
+
+func (s *store) saveHealth(h map[table.MemberID]table.Health) error {
+	f, err := s.write(healthFile, h)
+	if err != nil {
+		return err
+	}
+	defer f.drop()
+	return f.commit()
+}
+
+// prepare writes t beside the tables that were accepted last.
+func (s *store) prepare(t *Tables) (*file, error) { return s.write(tablesFile, t) }
+
+func (s *store) read(name string, to any) (found bool, err error) {
+	data, err := os.ReadFile(filepath.Join(s.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, to)
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	return true, nil
+}
+
+// file is a new version of a file, which is not yet in its place.
+type file struct{ temp, path string }
+
+// write puts v on the disk beside the file called name.
+func (s *store) write(name string, v any) (f *file, err error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	f = &file{path: filepath.Join(s.dir, name)}
+	f.temp = f.path + ".new" // one writer at a time: the lock's holder
+	w, err := os.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.Write(data)
+	if err = errors.Join(err, w.Sync(), w.Close()); err != nil {
+		f.drop()
+		return nil, err
+	}
+	return f, nil
+}
+
+// commit replaces the file that was there, all or nothing.
+func (f *file) commit() error { return os.Rename(f.temp, f.path) }
+
+// drop removes what was written, unless it was committed.
+func (f *file) drop() { os.Remove(f.temp) }

@@ -1,0 +1,136 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/weft-net/weft/dataplane"
+	"github.com/weft-net/weft/table"
+)
+
+// Tables are what an agent is told to make its node do.
+type Tables struct {
+	Set *table.Set
+	// Devices are the names of network devices by the policy paths of the ports
+	// and uplinks that they belong to. Ports of load balancers' monitors are
+	// missing: the agent makes their devices itself.
+	Devices map[string]string
+}
+
+// tablesDocument is the JSON form of Tables.
+type tablesDocument struct {
+	Devices map[string]string `json:"devices"`
+	Tables  json.RawMessage   `json:"tables"` // see table.Encode
+}
+
+// MarshalJSON implements json.Marshaler. Equal Tables give equal bytes.
+func (t *Tables) MarshalJSON() ([]byte, error) {
+	set, err := table.Encode(t.Set)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(tablesDocument{t.Devices, set})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+// Errors: those of table.Decode; an unknown field.
+func (t *Tables) UnmarshalJSON(data []byte) error {
+	var d tablesDocument
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&d); err != nil {
+		return err
+	}
+	if len(d.Tables) == 0 {
+		return errors.New("tables: are missing")
+	}
+	set, err := table.Decode(d.Tables)
+	if err != nil {
+		return err
+	}
+	t.Set, t.Devices = set, d.Devices
+	return nil
+}
+
+// BadTables is the error of tables that can not be meant for this node; what is
+// in force has not changed.
+type BadTables struct{ Err error }
+
+func (e *BadTables) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *BadTables) Unwrap() error { return e.Err }
+
+// check says what is wrong with t by itself.
+func (t *Tables) check() error {
+	own := map[string]bool{}
+	for _, s := range t.Set.Services {
+		if p := t.Set.Ports[s.Port]; p != nil {
+			own[p.Path] = true
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(t.Devices)) {
+		if own[path] {
+			return fmt.Errorf("device %s: %s: is a monitors' port (its device is the agent's)", t.Devices[path], path)
+		}
+	}
+	return nil
+}
+
+// Links returns the devices of the current network namespace by name.
+func Links() (map[string]dataplane.Link, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("devices: %w", err)
+	}
+	out := make(map[string]dataplane.Link, len(links))
+	for _, l := range links {
+		link := dataplane.Link{IfIndex: l.Attrs().Index}
+		if mac := l.Attrs().HardwareAddr; len(mac) == len(link.MAC) {
+			copy(link.MAC[:], mac)
+		}
+		out[l.Attrs().Name] = link
+	}
+	return out, nil
+}
+
+// Bind finds devices, given by name with the policy paths of their ports and
+// uplinks, among links.
+//
+// missing are the paths whose device is not there, sorted; they are not in the
+// Binding.
+// Errors: a path that set does not have, an uplink's device that has no
+// Ethernet address.
+func Bind(set *table.Set, devices map[string]string, links map[string]dataplane.Link) (b dataplane.Binding, missing []string, err error) {
+	ids := make(map[string]table.PortID, len(set.Ports)+len(set.Uplinks))
+	for id, p := range set.Ports {
+		ids[p.Path] = id
+	}
+	for id, u := range set.Uplinks {
+		ids[u.Path] = id
+	}
+	b = dataplane.Binding{}
+	for _, path := range slices.Sorted(maps.Keys(devices)) {
+		name := devices[path]
+		id, ok := ids[path]
+		if !ok {
+			return nil, nil, fmt.Errorf("device %s: %s: is not in the tables", name, path)
+		}
+		link, there := links[name]
+		switch {
+		case !there:
+			missing = append(missing, path)
+		case link.MAC == table.MAC{} && set.Uplinks[id] != nil:
+			return nil, nil, fmt.Errorf("device %s: %s: has no Ethernet address, which an uplink sends with", name, path)
+		default:
+			b[id] = link
+		}
+	}
+	return b, missing, nil
+}
