@@ -146,23 +146,48 @@ inline_fn bool persistent(struct walk *w, const struct vip *v, __u32 now)
 	return true;
 }
 
-/* Steps 2 to 5: who gets a new connection. False if nobody does. */
+/* Step 1: whether the access list lets the client in; else it is told. */
+inline_fn bool admitted(struct walk *w, const struct vip *v, __u32 stage, __u32 id)
+{
+	if (!v->access.id)
+		return true;
+	w->ruleset[0] = v->access;
+	w->ruleset[1].id = 0;
+	w->ruleset[1].flags = 0;
+	w->ruleset[2].id = 0;
+	w->ruleset[2].flags = 0;
+	w->remote = w->src;
+	if (judge(w) == RULE_ALLOW)
+		return true;
+	drop_at(w, stage, id, v->server, REASON_LB_ACCESS);
+	w->answer = ANSWER_REJECT;
+	return false;
+}
+
+/* Step 2: whether the connection stays with its member; else it is gone. */
+inline_fn bool keep(struct walk *w, const struct vip *v)
+{
+	struct member *m = w->kept_server == v->server ? member_find(w, w->kept_member) : NULL;
+
+	if (!m || m->admin == MEMBER_DISABLED) {
+		w->gone = 1;
+		w->next = NEXT_DONE;
+		return false;
+	}
+	w->member = w->kept_member;
+	w->why = WHY_KEPT;
+	return true;
+}
+
+/* Steps 3 to 5: who gets a new connection. False if nobody does. */
 inline_fn int elect(struct walk *w, const struct vip *v, __u32 stage, __u32 id)
 {
 	struct pool *p;
 
-	if (v->access.id) {
-		w->ruleset[0] = v->access;
-		w->ruleset[1].id = 0;
-		w->ruleset[1].flags = 0;
-		w->ruleset[2].id = 0;
-		w->ruleset[2].flags = 0;
-		w->remote = w->src;
-		if (judge(w) != RULE_ALLOW) {
-			drop_at(w, stage, id, v->server, REASON_LB_ACCESS);
-			w->answer = ANSWER_REJECT;
-			return 0;
-		}
+	if (w->midstream) {
+		drop_at(w, stage, id, v->server, REASON_TCP_STATE);
+		w->answer = ANSWER_REJECT;
+		return 0;
 	}
 	if (v->max && open_connections(w, GAUGE_SERVER, v->server) >= v->max) {
 		drop_at(w, stage, id, v->server, REASON_LB_LIMIT);
@@ -204,7 +229,7 @@ inline_fn bool lb_source(struct walk *w, const struct member *m, const struct ad
 __noinline int balance(struct walk *w, __u32 stage)
 {
 	struct addr vip, source;
-	struct member *m = NULL;
+	struct member *m;
 	struct vip *v;
 	__u32 id;
 
@@ -219,22 +244,13 @@ __noinline int balance(struct walk *w, __u32 stage)
 		return 0;
 	}
 	w->pool = v->pool;
-	if (w->mode == MODE_AGAIN && w->kept_server == v->server) {
-		m = member_find(w, w->kept_member);
-		if (m && m->admin != MEMBER_DISABLED) {
-			w->member = w->kept_member;
-			w->why = WHY_KEPT;
-		} else {
-			m = NULL;
-		}
-	}
-	if (!m) {
-		if (!elect(w, v, stage, id))
-			return 0;
-		m = member_find(w, w->member);
-		if (!m)
-			return 0;
-	}
+	if (!admitted(w, v, stage, id))
+		return 0;
+	if (w->mode == MODE_AGAIN ? !keep(w, v) : !elect(w, v, stage, id))
+		return 0;
+	m = member_find(w, w->member);
+	if (!m)
+		return 0;
 	vip = w->dst;
 	if (lb_source(w, m, &vip, &source)) {
 		if (w->src_translations >= MAX_TRANSLATIONS) {

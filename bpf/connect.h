@@ -141,11 +141,6 @@ __noinline int connect_flow(struct work *x)
 		drop_at(w, STAGE_CONNECT, 0, 0, REASON_TCP_STATE);
 		return 0;
 	}
-	if (x->p.t.proto == IPPROTO_TCP && state == STATE_ESTABLISHED && w->server) {
-		drop_at(w, STAGE_CONNECT, 0, 0, REASON_TCP_STATE);
-		w->answer = ANSWER_REJECT;
-		return 0;
-	}
 	__builtin_memset(f, 0, sizeof(*f));
 	f->seen = x->now;
 	f->born = x->now;

@@ -51,6 +51,7 @@ struct walk {
 	__u8 trace;
 	__u16 svc; /* host order */
 	__u8 echo_request;
+	__u8 midstream; /* mode new: a TCP segment that begins no connection */
 	__u8 guarded; /* the packet passed spoofguard where it entered */
 	__u8 from_uplink;
 	/* mode again: who took the connection; 0: nobody */
@@ -111,6 +112,7 @@ struct walk {
 	/* the virtual server's choice */
 	__u8 why;     /* enum why */
 	__u8 in_turn; /* connect moves the pool's counter on */
+	__u8 gone;    /* mode again: its member is gone */
 	__u32 server;
 	__u32 member;
 	__u32 pool;

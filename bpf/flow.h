@@ -118,6 +118,7 @@ static __noinline void ask(struct work *x, const struct tuple *t, const struct d
 	if (t->proto == IPPROTO_TCP || t->proto == IPPROTO_UDP || t->proto == IPPROTO_SCTP)
 		w->svc = bpf_ntohs(t->dport);
 	w->echo_request = t->proto == IPPROTO_ICMP;
+	w->midstream = 0;
 	w->src = t->src;
 	w->dst = t->dst;
 	w->dport = t->dport;
@@ -139,6 +140,7 @@ static __noinline void ask(struct work *x, const struct tuple *t, const struct d
 	w->member = 0;
 	w->why = WHY_NONE;
 	w->in_turn = 0;
+	w->gone = 0;
 	w->persist = 0;
 	w->kept_server = 0;
 	w->kept_member = 0;
@@ -283,9 +285,9 @@ __noinline int again_original(struct work *x, __u32 own)
 	walk(w);
 	if (!own && w->answer == ANSWER_ICMP)
 		w->answer = ANSWER_NONE; /* it would be about another packet */
-	if (w->outcome != OUTCOME_FORWARD)
+	if (!w->gone && w->outcome != OUTCOME_FORWARD)
 		return FOUND_DROP;
-	if (!addr_eq(&w->src, &o->t.src) || !addr_eq(&w->dst, &o->t.dst) || w->dport != o->t.dport ||
+	if (w->gone || !addr_eq(&w->src, &o->t.src) || !addr_eq(&w->dst, &o->t.dst) || w->dport != o->t.dport ||
 	    w->out_zone != o->peer_zone || w->server != o->server || w->member != o->member) {
 		if (own)
 			return FOUND_NONE;

@@ -403,6 +403,7 @@ inline_fn int first_packet(struct __sk_buff *skb, struct work *x)
 		return drop_for(x, STAGE_FLOW, reason);
 	}
 	ask(x, &x->key.t, &x->device, MODE_NEW, x->routed);
+	x->w.midstream = x->p.t.proto == IPPROTO_TCP && (x->p.tcp & (TCP_SYN | TCP_ACK)) != TCP_SYN;
 	x->w.ttl = x->p.ttl;
 	x->w.check_mac = 1;
 	mac_copy(x->w.dmac, x->dmac);
@@ -428,7 +429,7 @@ inline_fn int first_packet(struct __sk_buff *skb, struct work *x)
 	if (!connect_flow(x)) {
 		if (x->dead)
 			bury(x, true);
-		return drop_answer(skb, x);
+		return drop(x);
 	}
 	step(&x->w, STAGE_CONNECT, x->fresh.t.sport != x->key.t.sport ? bpf_ntohs(x->fresh.t.sport) : 0, 0);
 	return forward(skb, x, &x->fresh);

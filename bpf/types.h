@@ -448,8 +448,7 @@ struct vip {
 	__u32 persist_ticks;
 	struct ruleset_ref access;
 	__u16 member_port;
-	__u8 logged;
-	__u8 pad;
+	__u16 pad;
 };
 
 struct vip_row {

@@ -732,8 +732,7 @@ type WeftVip struct {
 	PersistTicks uint32
 	Access       WeftRulesetRef
 	MemberPort   uint16
-	Logged       uint8
-	Pad          uint8
+	Pad          uint16
 }
 
 type WeftVipKey struct {
@@ -836,9 +835,9 @@ type WeftWork struct {
 		Trace           uint8
 		Svc             uint16
 		EchoRequest     uint8
+		Midstream       uint8
 		Guarded         uint8
 		FromUplink      uint8
-		_               [1]byte
 		KeptServer      uint32
 		KeptMember      uint32
 		UplinkIn        WeftRulesetRef
@@ -889,6 +888,8 @@ type WeftWork struct {
 		GwSvc           uint16
 		Why             uint8
 		InTurn          uint8
+		Gone            uint8
+		_               [3]byte
 		Server          uint32
 		Member          uint32
 		Pool            uint32
@@ -916,6 +917,7 @@ type WeftWork struct {
 	}
 	Key     WeftFlowKey
 	Peer    WeftFlowKey
+	_       [4]byte
 	Fresh   WeftFlow
 	Config  WeftConfig
 	Now     uint32

@@ -104,7 +104,6 @@ func (x *run) buildVirtualServer(path string) any {
 			MemberPort: v.MemberPort(),
 			Access:     x.access(v),
 			MaxConns:   uint32(v.MaxConcurrentConnections),
-			Logged:     v.AccessLogEnabled || v.LogSignificantEventOnly,
 		},
 	}
 	if hasPool {
@@ -127,6 +126,9 @@ func (x *run) buildVirtualServer(path string) any {
 func (x *run) withoutEffect(v *intent.LBVirtualServer, pool *intent.LBPool, s *intent.LBService) {
 	if v.MaxNewConnectionRate != 0 {
 		x.warn(v.Path, "max_new_connection_rate", intent.Unsupported, strconv.FormatInt(v.MaxNewConnectionRate, 10)+": has no effect (want it empty)")
+	}
+	if v.AccessLogEnabled {
+		x.warn(v.Path, "access_log_enabled", intent.Unsupported, "true: has no effect (want false; firewall rules are logged)")
 	}
 	if v.SorryPoolPath != "" {
 		x.warn(v.Path, "sorry_pool_path", intent.Unsupported, v.SorryPoolPath+": has no effect, only layer 4 is carried (want it empty)")

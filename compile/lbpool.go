@@ -111,7 +111,9 @@ func (x *run) groupMembers(p *intent.LBPool) []table.Member {
 			addrs = append(addrs, a)
 		}
 	}
-	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !g.Takes(a) })
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool {
+		return !g.Takes(a) || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast()
+	})
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	if addrs = slices.Compact(addrs); len(addrs) > limit {
 		addrs = addrs[:limit]

@@ -102,6 +102,9 @@ func (w *walk) balance(at balancer, v *table.VirtualServer) bool {
 	}
 	p := w.ix.pools[v.Pool]
 	m, why, reason := w.choose(at, v, p)
+	if w.gone {
+		return false
+	}
 	if reason != ReasonNone {
 		return w.unbalanced(at, v, reason)
 	}
@@ -123,7 +126,7 @@ func (w *walk) balance(at balancer, v *table.VirtualServer) bool {
 
 // unbalanced drops what v does not take.
 func (w *walk) unbalanced(at balancer, v *table.VirtualServer, why Reason) bool {
-	if why == ReasonLBAccess || why == ReasonLBNoMember {
+	if why == ReasonLBAccess || why == ReasonLBNoMember || why == ReasonTCPState {
 		w.answer = answer{kind: answerReject}
 	}
 	w.rule = uint32(v.ID)
@@ -135,16 +138,23 @@ func (w *walk) unbalanced(at balancer, v *table.VirtualServer, why Reason) bool 
 // choose returns the member that gets the connection and why, or why none does.
 // p is v's pool; nil: it has none.
 func (w *walk) choose(at balancer, v *table.VirtualServer, p *pool) (*table.Member, Why, Reason) {
-	if p != nil && w.kept.server == v.ID {
-		if m := p.Member(w.kept.member); m != nil && m.Admin != table.MemberDisabled {
-			return m, WhyKept, ReasonNone
-		}
-	}
 	if v.Access != 0 {
 		q := w.remote(at.realm, w.t.Src)
 		if r := w.ix.first(v.Access, &q); r == nil || r.Action != table.Allow {
 			return nil, 0, ReasonLBAccess
 		}
+	}
+	if w.mode == modeAgain {
+		if p != nil && w.kept.server == v.ID {
+			if m := p.Member(w.kept.member); m != nil && m.Admin != table.MemberDisabled {
+				return m, WhyKept, ReasonNone
+			}
+		}
+		w.gone = true
+		return nil, 0, ReasonNone
+	}
+	if w.midstream {
+		return nil, 0, ReasonTCPState
 	}
 	if v.MaxConns > 0 && w.st.servers[v.ID] >= v.MaxConns {
 		return nil, 0, ReasonLBLimit

@@ -20,6 +20,7 @@ func (r *run) connect(key FlowKey) {
 	w := r.walk(modeNew, key.Tuple)
 	w.original, w.routed, w.exact, w.dstMAC = key.Tuple, r.routed, true, r.dstMAC
 	w.limited, w.ttl = true, p.TTL
+	w.midstream = p.Proto == packet.TCP && p.Flags&(packet.SYN|packet.ACK) != packet.SYN
 	if !w.start(key.Zone, r.in.Port) {
 		if w.reason == ReasonNone {
 			r.reply(w.answer)
@@ -51,19 +52,14 @@ func (r *run) connect(key FlowKey) {
 // begins returns the state that the packet puts its connection into. ok is false
 // if it begins none.
 func (r *run) begins(w *walk) (_ ConnState, ok bool) {
-	if r.p.Proto != packet.TCP || r.p.Flags&(packet.SYN|packet.ACK) == packet.SYN {
+	if !w.midstream {
 		return ConnNew, true
 	}
-	switch {
-	case w.strict != nil:
+	if w.strict != nil {
 		r.drop(StageConnect, 0, ReasonTCPState, w.t).FWRule = w.strict
-	case w.took.server != nil:
-		r.drop(StageConnect, 0, ReasonTCPState, w.t).Server = w.took.server
-		r.reply(answer{kind: answerReject})
-	default:
-		return ConnEstablished, true
+		return 0, false
 	}
-	return 0, false
+	return ConnEstablished, true
 }
 
 // establish enters both directions and returns the original one.

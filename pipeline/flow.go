@@ -84,11 +84,11 @@ func (r *run) differs(f *Flow) bool {
 // reply, found it out of date.
 func (r *run) again(e, o *entry) outcome {
 	w := r.walkAgain(e, o)
-	if !w.start(o.key.Zone, r.entrance(e, o)) {
+	if !w.start(o.key.Zone, r.entrance(e, o)) && !w.gone {
 		r.refuse(&w, e == o)
 		return dropped
 	}
-	if f := &o.val; w.t.Src != f.To.Src || w.t.Dst != f.To.Dst || w.t.DstPort != f.To.DstPort || w.zone != f.Peer || w.took.kept() != f.kept() {
+	if f := &o.val; w.gone || w.t.Src != f.To.Src || w.t.Dst != f.To.Dst || w.t.DstPort != f.To.DstPort || w.zone != f.Peer || w.took.kept() != f.kept() {
 		if e == o {
 			r.st.remove(e, r.st.peer(e))
 			return gone

@@ -58,7 +58,7 @@ func TestSpec8_GoneMember(t *testing.T) {
 			if gone.Verdict != Answer || p.Flags != rst || p.Seq != 200 || p.Src != testset.VIPRed || p.SrcPort != 80 {
 				t.Errorf("%s %+v", gone.Verdict, p)
 			}
-			if s := gone.Steps[len(gone.Steps)-1]; s.Stage != StageConnect || s.Server == nil {
+			if s := gone.Steps[len(gone.Steps)-1]; s.Stage != StageLB || s.Server == nil {
 				t.Error(path(gone))
 			}
 			if n := f.st.Open(LoadServer, uint32(testset.VSWeb)); n != 0 || f.st.Len() != 0 {
@@ -80,11 +80,12 @@ func TestSpec8_GoneMember(t *testing.T) {
 	f.forward(testset.Web1, in, testset.Srv2)
 }
 
-// With strict rules there is no reset: a firewall says nothing of itself.
-func TestSpec6_StrictComesBeforeAVirtualServersReset(t *testing.T) {
+// A virtual server tells the client to begin anew, whatever rules would say at
+// the end of the way.
+func TestSpec8_ResetComesBeforeStrict(t *testing.T) {
 	f := newLBFabric(t)
 	f.apply(func(s *table.Set) { s.Rulesets[testset.RulesWebOut].Rules[2].Strict = true })
-	if res := f.drop(testset.Web1, web1ToVIP(5, ack), ReasonTCPState); res.Verdict != Drop {
+	if res := f.drop(testset.Web1, web1ToVIP(5, ack), ReasonTCPState); res.Verdict != Answer {
 		t.Error(res.Verdict)
 	}
 }

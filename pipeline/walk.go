@@ -28,15 +28,17 @@ type walk struct {
 	res *Result // takes the steps
 
 	// What is walked; set by whoever makes the walk.
-	mode     mode
-	original packet.Tuple // of the connection
-	routed   bool         // the frame is addressed to RouterMAC
-	exact    bool         // if bridged, the endpoint's MAC must be dstMAC
-	dstMAC   table.MAC    // of the frame; valid iff exact
-	limited  bool         // ttl counts
-	ttl      uint8
-	kept     kept // valid iff mode again
-	served   bool // mode reply: a virtual server took the original
+	mode      mode
+	original  packet.Tuple // of the connection
+	routed    bool         // the frame is addressed to RouterMAC
+	exact     bool         // if bridged, the endpoint's MAC must be dstMAC
+	dstMAC    table.MAC    // of the frame; valid iff exact
+	limited   bool         // ttl counts
+	ttl       uint8
+	kept      kept // valid iff mode again
+	midstream bool // mode new: a TCP segment that begins no connection
+	gone      bool // mode again: who took the connection does not have its member any more
+	served    bool // mode reply: a virtual server took the original
 
 	t packet.Tuple // as translated so far
 

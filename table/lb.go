@@ -49,7 +49,6 @@ type VirtualServer struct {
 	// until PersistFor seconds after its last new connection.
 	Persist    uint32
 	PersistFor uint32
-	Logged     bool
 }
 
 // Algorithm says how a pool chooses a member for a connection.

@@ -118,9 +118,6 @@ func serverFlags(v *VirtualServer) string {
 	if v.Persist != 0 {
 		out = append(out, fmt.Sprintf("persist=%d/%ds", v.Persist, v.PersistFor))
 	}
-	if v.Logged {
-		out = append(out, "logged")
-	}
 	return strings.Join(out, ",")
 }
 

@@ -62,7 +62,7 @@ func full() *Set {
 	s.VIPs[vip] = &VIP{Key: vip, Servers: []*VirtualServer{
 		{ID: 50, Path: "/infra/lb-virtual-servers/dns", Name: "dns", Service: 40, Services: []Service{{17, 53, 53}}},
 		{ID: 51, Path: "/infra/lb-virtual-servers/web", Name: "web", Service: 40, Services: []Service{{6, 80, 80}, {6, 8000, 8080}}, Pool: 60,
-			MemberPort: 8080, Access: 21, MaxConns: 100, Persist: 70, PersistFor: 300, Logged: true},
+			MemberPort: 8080, Access: 21, MaxConns: 100, Persist: 70, PersistFor: 300},
 	}}
 	cluster := VIPKey{DLB: 41, Addr: netip.MustParseAddr("10.96.0.1")}
 	s.VIPs[cluster] = &VIP{Key: cluster, Servers: []*VirtualServer{

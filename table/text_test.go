@@ -79,7 +79,7 @@ lb-services/red  tier-1s/red  lb-services/red/monitor/ports/monitor
 AT               VIP         SERVICES              VIRTUAL SERVER          POOL          FLAGS
 lb-services/dlb  10.96.0.1   tcp/443               lb-virtual-servers/api  lb-pools/api  -
 tier-1s/red      172.16.1.1  udp/53                lb-virtual-servers/dns  -             -
-tier-1s/red      172.16.1.1  tcp/80,tcp/8000-8080  lb-virtual-servers/web  lb-pools/web  port=8080,access=21,max=100,persist=70/300s,logged
+tier-1s/red      172.16.1.1  tcp/80,tcp/8000-8080  lb-virtual-servers/web  lb-pools/web  port=8080,access=21,max=100,persist=70/300s
 `},
 		{"pools", printed(t, s.PoolRows()), `
 POOL          ALGORITHM          SNAT                   MIN  MONITORS
