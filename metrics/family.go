@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/weft-net/weft/dataplane"
 	"github.com/weft-net/weft/pipeline"
@@ -192,6 +193,9 @@ type row struct {
 func (f *Family) values(v *view) []row {
 	sums := map[string]*row{}
 	f.rows(v, func(value float64, labels ...string) {
+		for i, l := range labels {
+			labels[i] = strings.ToValidUTF8(l, "�") // Prometheus takes nothing else
+		}
 		key := fmt.Sprintf("%q", labels)
 		if sums[key] == nil {
 			sums[key] = &row{labels: labels}

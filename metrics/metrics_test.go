@@ -71,7 +71,7 @@ func sampled() *Sample {
 		},
 		PortDrops:   []dataplane.PortDrop{{Port: 7, Reason: pipeline.ReasonDFWRule, Packets: 2}, {Reason: pipeline.ReasonNoPort, Packets: 1}},
 		Connections: map[Kind]int{{packet.TCP, pipeline.ConnEstablished}: 5},
-		Conditions:  []Condition{{"MemberDown", "/infra/lb-pools/p 10.0.0.2"}},
+		Conditions:  []Condition{{"MemberDown", "/infra/lb-pools/p 10.0.0.2"}, {"NotRealized", "a\xffb"}},
 	}
 }
 
@@ -112,6 +112,7 @@ weft_map_max_entries{map="weft_flows"} 100
 weft_map_evicted_total{map="weft_flows"} 1
 weft_events_total{event="logs_lost"} 4
 weft_condition{object="/infra/lb-pools/p 10.0.0.2",type="MemberDown"} 1
+weft_condition{object="a�b",type="NotRealized"} 1
 `) {
 		if !strings.Contains("\n"+body, "\n"+line) {
 			t.Errorf("no %s", line)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -83,6 +84,37 @@ func readProto(text string) (packet.Proto, error) {
 	return packet.Proto(n), nil
 }
 
+// known checks that the tables have what p names, so that a slip of the pen does
+// not look like silence. A rule's id may be of one that is gone.
+func (p *picky) known(names *dataplane.Names) error {
+	_, err := strconv.ParseUint(p.rule, 10, 32)
+	rule, server := p.rule == "" || err == nil, p.server == ""
+	var servers []string
+	names.Countable(func(k pipeline.TallyKey) {
+		n := names.Tallied(k)
+		if k.Kind != pipeline.TallyServer {
+			rule = rule || p.isRule(n)
+			return
+		}
+		servers = append(servers, n.Name)
+		server = server || p.isServer(n.Name, n.Path)
+	})
+	if !server {
+		slices.Sort(servers)
+		return fmt.Errorf("--server: %q: is no virtual server (%s)", p.server, cmp.Or(strings.Join(servers, ", "), "there is none"))
+	}
+	if !rule {
+		return fmt.Errorf("--rule: %q: is the id, policy path or name of no rule", p.rule)
+	}
+	return nil
+}
+
+func (p *picky) isRule(r dataplane.RuleName) bool {
+	return p.rule == r.Path || p.rule == r.Name || p.rule == strconv.FormatUint(uint64(r.ID), 10)
+}
+
+func (p *picky) isServer(name, path string) bool { return p.server == path || p.server == name }
+
 // takes reports whether c is wanted. Addresses and ports are looked for as the
 // connection began and as the other side sees it.
 func (p *picky) takes(c *dataplane.Connection, names *dataplane.Names) bool {
@@ -102,17 +134,14 @@ func (p *picky) takesRule(c *dataplane.Connection, names *dataplane.Names) bool 
 	if p.rule == "" {
 		return true
 	}
-	called := func(r dataplane.RuleName) bool {
-		return p.rule == r.Path || p.rule == strconv.FormatUint(uint64(r.ID), 10) || p.rule == r.Name
-	}
-	return slices.ContainsFunc(c.Rules, func(id uint32) bool { return called(names.Rule(id)) }) ||
-		slices.ContainsFunc(c.NATs, func(id uint32) bool { return called(names.NAT(id)) })
+	return slices.ContainsFunc(c.Rules, func(id uint32) bool { return p.isRule(names.Rule(id)) }) ||
+		slices.ContainsFunc(c.NATs, func(id uint32) bool { return p.isRule(names.NAT(id)) })
 }
 
 func (p *picky) takesServer(c *dataplane.Connection, names *dataplane.Names) bool {
 	if p.server != "" {
 		s := names.Server(c.Server)
-		if s == nil || p.server != s.Path && p.server != s.Name {
+		if s == nil || !p.isServer(s.Name, s.Path) {
 			return false
 		}
 	}

@@ -39,9 +39,9 @@ With --watch connections are printed when they begin (+) and end (-), as lines,
 until Ctrl-C; one that begins and ends between two looks is printed too, as long
 as the data plane remembers it.`,
 		Example: "  sudo weft flows --dst 192.168.178.222 --port 80\n" +
-			"  sudo weft flows --server web --state established\n" +
-			"  sudo weft flows --rule /infra/domains/default/security-policies/web/rules/http -o json\n" +
-			"  sudo weft flows --watch --src 10.203.182.0/24",
+			"  sudo weft flows --server harbor --state established\n" +
+			"  sudo weft flows --rule /infra/tier-1s/cormac-ns/nat/USER/nat-rules/egress -o json\n" +
+			"  sudo weft flows --watch --src 192.168.1.0/24",
 		Args: counted(cobra.NoArgs),
 		RunE: c.run,
 	}
@@ -102,6 +102,9 @@ func (c *flowsCommand) collect(ctx context.Context, hosts []lab.Observed, filter
 	}
 	for _, h := range hosts {
 		names, err := named{}.of(ctx, h)
+		if err == nil {
+			err = filter.known(names)
+		}
 		if err != nil {
 			return nil, 0, err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/weft-net/weft/dataplane"
@@ -61,6 +60,9 @@ func (w *watch) once(ctx context.Context, hosts []lab.Observed) error {
 	w.look++
 	for _, h := range hosts {
 		names, err := w.names.of(ctx, h)
+		if err == nil && w.look == 1 {
+			err = w.filter.known(names)
+		}
 		if err != nil {
 			return err
 		}
@@ -77,7 +79,7 @@ func (w *watch) once(ctx context.Context, hosts []lab.Observed) error {
 		}
 	}
 	if w.look == 1 && !w.json {
-		fmt.Fprintf(w.env.Stderr, "%d connections are open; Ctrl-C ends\n", len(w.known))
+		fmt.Fprintf(w.env.Stderr, "connections now: %d (Ctrl-C ends)\n", len(w.known))
 	}
 	for id, k := range w.known {
 		if k.look == w.look {
@@ -153,6 +155,5 @@ func (w *watch) print(event string, r flowRow) error {
 	if event == "ended" {
 		line += fmt.Sprintf(", %s, %d packets, %d bytes", r.State, r.packets(), r.bytes())
 	}
-	_, err := io.WriteString(w.env.Stdout, line+"\n")
-	return err
+	return oneLine(w.env.Stdout, line)
 }

@@ -178,7 +178,7 @@ func (t *tail) tellLost(r *hostLog) error {
 	if t.json {
 		return json.NewEncoder(t.out).Encode(lostRow{r.Host, n})
 	}
-	_, err = fmt.Fprintf(t.err, "%s: %d lines were lost: there were more than a CPU may write, or nobody read them\n", r.Host, n)
+	_, err = fmt.Fprintf(t.err, "%s: lines lost: %d (more than a CPU may write in a second, or nobody read them)\n", r.Host, n)
 	return err
 }
 
@@ -209,6 +209,9 @@ func (t *tail) line(r logRow) error {
 		return json.NewEncoder(t.out).Encode(r)
 	}
 	line := fmt.Sprintf("%s %s rule %s", r.Time.Local().Format("2006-01-02T15:04:05.000"), r.Action, ruleText(r.RuleName, r.RuleID))
+	if r.Policy != "" {
+		line += " of " + r.Policy
+	}
 	if r.Tag != "" {
 		line += " tag " + r.Tag
 	}
@@ -219,6 +222,5 @@ func (t *tail) line(r logRow) error {
 	if r.Open {
 		line += ", open already"
 	}
-	_, err := fmt.Fprintln(t.out, line)
-	return err
+	return oneLine(t.out, line)
 }

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -109,6 +111,19 @@ func short(d time.Duration) string {
 		return strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s")
 	}
 	return d.String()
+}
+
+// oneLine writes a line; what names have of control characters becomes space, so
+// that nobody can write a line of his own.
+func oneLine(w io.Writer, line string) error {
+	clean := func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}
+	_, err := io.WriteString(w, strings.Map(clean, line)+"\n")
+	return err
 }
 
 // seconds returns whole seconds.

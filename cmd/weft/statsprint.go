@@ -61,9 +61,9 @@ func printDrops(w io.Writer, drops []dropRow) error {
 	for _, d := range drops {
 		all += d.Packets
 	}
-	fmt.Fprintf(w, "%d packets were dropped\n", all)
+	fmt.Fprintf(w, "packets dropped: %d\n", all)
 	for _, d := range drops {
-		fmt.Fprintf(w, "\n%s: %d packets: %s\n  advice: %s\n", d.Reason, d.Packets, d.Meaning, d.Advice)
+		fmt.Fprintf(w, "\n%s: %d: %s\n  advice: %s\n", d.Reason, d.Packets, d.Meaning, d.Advice)
 		for i, p := range d.Ports {
 			if i == printedPorts {
 				fmt.Fprintf(w, "  and %d other ports\n", len(d.Ports)-i)
