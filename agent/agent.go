@@ -60,6 +60,7 @@ type Agent struct {
 	links    func() (map[string]dataplane.Link, error) // those that are there
 	monitors *monitor.Runner
 	wake     chan struct{} // holds one if a finding has changed
+	sampling chan struct{} // holds one while metrics are taken
 
 	mu      sync.Mutex // guards what follows; driver and ports are used under it
 	driver  Driver
@@ -77,7 +78,7 @@ type Agent struct {
 // now on.
 func newAgent(ctx context.Context, log *slog.Logger, s *store, d Driver, ports network, links func() (map[string]dataplane.Link, error)) *Agent {
 	a := &Agent{
-		log: log, store: s, ports: ports, links: links, driver: d, wake: make(chan struct{}, 1),
+		log: log, store: s, ports: ports, links: links, driver: d, wake: make(chan struct{}, 1), sampling: make(chan struct{}, 1),
 		health: s.health(log), ledger: ledger{},
 	}
 	a.monitors = monitor.NewRunner(ports, a.health, a.changed)

@@ -78,8 +78,15 @@ func members(set *table.Set, health map[table.MemberID]table.Health, checks map[
 	return out
 }
 
-// sample returns what metrics tell of the node now.
+// sample returns what metrics tell of the node now. However many ask for it,
+// only one of them keeps others waiting for a.
 func (a *Agent) sample(ctx context.Context) (*metrics.Sample, error) {
+	select {
+	case a.sampling <- struct{}{}:
+		defer func() { <-a.sampling }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var set *table.Set

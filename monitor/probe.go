@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/weft-net/weft/table"
 )
@@ -50,7 +51,24 @@ func Probe(ctx context.Context, d Dialer, t Target) error {
 	case ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("%s: %s: no answer within %s", name, place(t.Addr), limit)
 	}
-	return fmt.Errorf("%s: %w", name, plain(err, t.Addr))
+	return errors.New(tame(fmt.Sprintf("%s: %s", name, plain(err, t.Addr))))
+}
+
+// maxReason bounds the text about a failed probe, in bytes: it may quote what a
+// member says.
+const maxReason = 300
+
+// tame makes text that a member may have a part in fit for logs and terminals.
+func tame(s string) string {
+	if len(s) > maxReason {
+		s = s[:maxReason] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
 }
 
 // asker asks over a connection and judges the answer.

@@ -222,6 +222,9 @@ func (r *Runner) keepBans() {
 }
 
 // Health returns a row for each member that is down, and no other.
+//
+// Passive detection alone takes no pool its last active member: clients make
+// connections fail at will, and a pool without members helps nobody.
 func (r *Runner) Health() map[table.MemberID]table.Health {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -231,11 +234,28 @@ func (r *Runner) Health() map[table.MemberID]table.Health {
 			why[w.target.Member] = append(why[w.target.Member], w.state.Reason())
 		}
 	}
+	asked := healthOf(why)
 	for id, b := range r.bans {
 		if b.Down() {
 			why[id] = append(why[id], b.Why)
 		}
 	}
+	all := healthOf(why)
+	for _, p := range r.set.Pools {
+		if p.Passive == nil || len(p.Active(all)) > 0 || len(p.Active(asked)) == 0 {
+			continue
+		}
+		for i := range p.Members {
+			if id := p.Members[i].ID; !asked[id].Down {
+				delete(all, id)
+			}
+		}
+	}
+	return all
+}
+
+// healthOf returns the members that are down for some reasons.
+func healthOf(why map[table.MemberID][]string) map[table.MemberID]table.Health {
 	out := make(map[table.MemberID]table.Health, len(why))
 	for id, lines := range why {
 		slices.Sort(lines)
