@@ -108,9 +108,7 @@ func ruleAdvice(r *table.Rule) string {
 	switch r.Category {
 	case "Ethernet", "Emergency":
 		before = "above it"
-	case "SystemRules":
-		before = "above it or in category Emergency"
-	case "Infrastructure":
+	case "Infrastructure", "SharedPreRules":
 		before = "above it or in category Emergency"
 	case "Environment":
 		before = "above it or in category Emergency or Infrastructure"

@@ -29,7 +29,7 @@ func TestRuleAdviceNamesTheCategoriesBefore(t *testing.T) {
 			table.Rule{ID: 7, Category: "Infrastructure", Action: table.Drop},
 			"rule 7 (category Infrastructure) drops it; an ALLOW above it or in category Emergency would let it pass",
 		},
-		{table.Rule{ID: 7, Category: "SystemRules", Action: table.Drop}, "rule 7 (category SystemRules) drops it; an ALLOW above it or in category Emergency would let it pass"},
+		{table.Rule{ID: 7, Category: "SharedPreRules", Action: table.Drop}, "rule 7 (category SharedPreRules) drops it; an ALLOW above it or in category Emergency would let it pass"},
 		{table.Rule{ID: 7, Category: "Default", Action: table.Drop}, "rule 7 (category Default) drops it; an ALLOW above it or in an earlier category would let it pass"},
 		{table.Rule{ID: 7, Category: "Emergency", Action: table.Drop}, "rule 7 (category Emergency) drops it; an ALLOW above it would let it pass"},
 		{table.Rule{ID: 7, Category: "Ethernet", Action: table.Drop}, "rule 7 (category Ethernet) drops it; an ALLOW above it would let it pass"},

@@ -26,8 +26,9 @@ func (r *Result) Heading() string {
 }
 
 // Summary returns the lines that come behind the steps: the hops, what the
-// destination sees (its own address only if it is not the one that was asked), the way of the reply, and at last the disposition, which
-// begins a line of its own, and advice if something was dropped.
+// destination sees (its own address only if it is not the one that was asked),
+// the way of the reply, and at last the disposition, which begins a line of its
+// own, and advice if something was dropped.
 func (r *Result) Summary() []string {
 	lines := []string{"hops: " + r.hopsText()}
 	if r.Disposition == Delivered {

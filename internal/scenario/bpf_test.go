@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/weft-net/weft/internal/bpftest"
@@ -63,17 +64,32 @@ func (r *replayed) Connect(w *scenario.World, f *scenario.Flow) (string, error) 
 
 // Hold holds a connection in the kernel too.
 func (r *replayed) Hold(w *scenario.World, name string, f *scenario.Flow) (string, error) {
-	k := scenario.NewTalk(f.Question, r.judge.Run)
-	k.Exchange(w.Set)
+	k := scenario.NewTalk(r.Own(f), r.judge.Run)
+	got, err := r.Predicted.Hold(w, name, f)
+	if err != nil {
+		return "", err
+	}
+	if passes := k.Exchange(w.Set) == scenario.Passes; passes != r.Holds(name) {
+		return "", fmt.Errorf("hold %s: passes is %t in the kernel, and %t predicted", name, passes, !passes)
+	}
 	r.held[name] = k
-	return r.Predicted.Hold(w, name, f)
+	return got, nil
 }
 
 // Held sends data through both.
-func (r *replayed) Held(w *scenario.World, name string) (string, error) {
-	got, err := r.Predicted.Held(w, name)
+func (r *replayed) Held(w *scenario.World, name string, bytes int) (string, error) {
+	got, err := r.Predicted.Held(w, name, bytes)
 	if err == nil {
 		got = r.held[name].Exchange(w.Set)
 	}
 	return got, err
+}
+
+// Release closes both.
+func (r *replayed) Release(w *scenario.World, name string) error {
+	err := r.Predicted.Release(w, name)
+	if err == nil {
+		r.held[name].Close(w.Set)
+	}
+	return err
 }

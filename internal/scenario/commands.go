@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -50,7 +51,8 @@ func Params(dir string, live bool, start func(*testscript.Env) Proof) testscript
 			"connect":      command(2, 3, (*run).connect),
 			"traceroute":   command(2, 3, (*run).traceroute),
 			"hold":         command(3, 4, (*run).hold),
-			"held":         command(1, 1, (*run).held),
+			"held":         command(1, 2, (*run).held),
+			"release":      command(1, 1, (*run).release),
 			"inside":       command(2, -1, (*run).inside),
 		},
 	}
@@ -113,27 +115,40 @@ func (r *run) change(ts *testscript.TestScript, files []File) error {
 	return r.proof.Changed(r.World, files)
 }
 
+// kinds is the tables that can be printed.
+var kinds = []struct {
+	name  string
+	print func(io.Writer, *table.Set) error
+}{
+	{"ports", printed((*table.Set).PortRows)},
+	{"segments", printed((*table.Set).SegmentRows)},
+	{"endpoints", printed((*table.Set).EndpointRows)},
+	{"routers", printed((*table.Set).RouterRows)},
+	{"routes", printed((*table.Set).RouteRows)},
+	{"nat", printed((*table.Set).NATRows)},
+	{"rules", printed((*table.Set).RuleRows)},
+	{"gates", printed((*table.Set).GateRows)},
+	{"sets", printed((*table.Set).SetRows)},
+	{"services", printed((*table.Set).ServiceRows)},
+	{"vips", printed((*table.Set).VIPRows)},
+	{"pools", printed((*table.Set).PoolRows)},
+	{"members", printed((*table.Set).MemberRows)},
+}
+
+// printed prints the rows of one kind.
+func printed[R columns.Row](rows func(*table.Set) []R) func(io.Writer, *table.Set) error {
+	return func(w io.Writer, s *table.Set) error { return columns.Print(w, rows(s)) }
+}
+
 func (r *run) tables(ts *testscript.TestScript, args []string) error {
-	w, s := ts.Stdout(), r.Set
-	switch args[0] {
-	case "ports":
-		return columns.Print(w, s.PortRows())
-	case "segments":
-		return columns.Print(w, s.SegmentRows())
-	case "endpoints":
-		return columns.Print(w, s.EndpointRows())
-	case "routers":
-		return columns.Print(w, s.RouterRows())
-	case "routes":
-		return columns.Print(w, s.RouteRows())
-	case "nat":
-		return columns.Print(w, s.NATRows())
-	case "rules":
-		return columns.Print(w, s.RuleRows())
-	case "sets":
-		return columns.Print(w, s.SetRows())
+	var names []string
+	for _, k := range kinds {
+		if k.name == args[0] {
+			return k.print(ts.Stdout(), r.Set)
+		}
+		names = append(names, k.name)
 	}
-	return fmt.Errorf("%s: is no table (ports, segments, endpoints, routers, routes, nat, rules, sets)", args[0])
+	return fmt.Errorf("%s: is no table (%s)", args[0], strings.Join(names, ", "))
 }
 
 func (r *run) tablesEmpty(*testscript.TestScript, []string) error {
@@ -201,12 +216,27 @@ func (r *run) live(ts *testscript.TestScript, args []string, do func(*World, *Fl
 	return err
 }
 
+// MostBytes is how much held sends at once.
+const MostBytes = 60000
+
 func (r *run) held(ts *testscript.TestScript, args []string) error {
-	got, err := r.proof.Held(r.World, args[0])
+	bytes := 1
+	if len(args) == 2 {
+		n, err := strconv.Atoi(args[1])
+		if err != nil || n < 1 || n > MostBytes {
+			return fmt.Errorf("BYTES: %s: is no number of bytes (1 to %d)", args[1], MostBytes)
+		}
+		bytes = n
+	}
+	got, err := r.proof.Held(r.World, args[0], bytes)
 	if err == nil {
 		fmt.Fprintln(ts.Stdout(), got)
 	}
 	return err
+}
+
+func (r *run) release(_ *testscript.TestScript, args []string) error {
+	return r.proof.Release(r.World, args[0])
 }
 
 func (r *run) traceroute(ts *testscript.TestScript, args []string) error {

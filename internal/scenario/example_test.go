@@ -38,6 +38,7 @@ var exampleFlows = []struct{ flow, outcome, hops string }{
 	{"cormac-ns/busybox1 192.168.178.222 tcp/443", "delivered, source seen 10.223.136.18",
 		"192.168.1.1 10.244.0.33 100.64.252.178 192.168.105.253 192.168.178.222"},
 	{"cormac-ns/busybox1 10.244.0.18", "delivered, source seen 10.244.0.35", "192.168.1.1 10.244.0.33 10.244.0.18"},
+	{"cormac-ns/busybox1 10.203.182.134", "answered", "192.168.1.1 10.244.0.33 100.64.252.178 10.203.182.134"},
 	{"cormac-ns/podvm registry/harbor", "dropped", "10.244.0.17 100.64.252.178 100.64.45.233 *"},
 }
 

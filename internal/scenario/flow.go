@@ -83,14 +83,18 @@ func (f *Flow) Outcome() string {
 		return Answered
 	case r.Arrives():
 		return Seen(r.SourceSeen)
-	case r.Dropped != nil && r.Dropped.Answer != "":
+	case f.told():
 		return Refused
 	}
 	return Dropped
 }
 
-// toRouter reports whether a router itself gets the packet.
+// toRouter reports whether a router itself gets the packet, or the sender's own
+// port for an address of a distributed load balancer.
 func (f *Flow) toRouter() bool {
+	if f.Result.To == f.Result.From {
+		return f.Result.DestinationSeen == f.Dst
+	}
 	for _, v := range f.set.VRFs {
 		if v.Path == f.Result.To.Path {
 			return true
@@ -101,20 +105,23 @@ func (f *Flow) toRouter() bool {
 
 // Hops is what traceroute should find: addresses with their annotations, and *
 // if nobody answers behind them. A flow from outside meets the physical router
-// first, which is not in the tables and not listed.
+// first, which is not in the tables and not listed. A virtual server's router
+// answers a TTL that ran out from the VIP, so the last hop's address does not
+// say whether it is the end.
 func (f *Flow) Hops() []string {
 	var out []string
-	end := false
 	for _, h := range f.Result.Hops {
 		text := "*"
 		if h.Address.IsValid() {
 			text = strings.TrimSpace(h.Address.String() + " " + h.Annotation)
 		}
 		out = append(out, text)
-		end = h.Address == f.Dst || h.Annotation != ""
 	}
-	if !end {
+	if !f.Result.Arrives() && !f.told() {
 		out = append(out, "*")
 	}
 	return out
 }
+
+// told reports whether the sender learns that the packet was dropped.
+func (f *Flow) told() bool { return f.Result.Dropped != nil && f.Result.Dropped.Answer != "" }

@@ -2,6 +2,7 @@ package scenario_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ func (r *lived) Connect(_ *scenario.World, f *scenario.Flow) (string, error) {
 	if f.Proto == packet.ICMP {
 		return r.ping(f)
 	}
-	c, got, err := r.open(f)
+	c, got, err := r.open(f, patience(f))
 	if c != nil {
 		c.Close()
 	}
@@ -65,18 +66,32 @@ func (r *lived) Hold(w *scenario.World, name string, f *scenario.Flow) (string, 
 	if _, err := r.Predicted.Hold(w, name, f); err != nil {
 		return "", err
 	}
-	c, got, err := r.open(f)
+	wait := doubtful
+	if r.Holds(name) {
+		wait = hopeful
+	}
+	c, got, err := r.open(f, wait)
 	if c != nil {
 		r.held[name] = c
 	}
 	return got, err
 }
 
+// Release closes the sockets of a kept connection.
+func (r *lived) Release(w *scenario.World, name string) error {
+	if err := r.Predicted.Release(w, name); err != nil {
+		return err
+	}
+	c := r.held[name]
+	delete(r.held, name)
+	return c.Close()
+}
+
 // Held sends data on a kept connection and waits for it to come back. TCP on a
 // connection that was cut sends again with growing pauses: a hopeful wait is
 // longer than those.
-func (r *lived) Held(w *scenario.World, name string) (string, error) {
-	predicted, err := r.Predicted.Held(w, name)
+func (r *lived) Held(w *scenario.World, name string, bytes int) (string, error) {
+	predicted, err := r.Predicted.Held(w, name, bytes)
 	if err != nil {
 		return "", err
 	}
@@ -84,18 +99,53 @@ func (r *lived) Held(w *scenario.World, name string) (string, error) {
 	if predicted == scenario.Passes {
 		wait = hopeful
 	}
-	if _, err := r.held[name].exchange(wait); err != nil {
+	if _, err := r.held[name].exchange(bytes, wait); err != nil {
 		return outcome(err)
 	}
 	return scenario.Passes, nil
 }
 
-// receive starts what answers f, if a machine should.
+// receive starts what answers f, wherever a machine should.
 func (r *lived) receive(f *scenario.Flow, start func(netip.AddrPort) error) error {
-	if m, at := r.receiver(f); m != nil {
+	m, at := r.receiver(f)
+	for _, other := range members(f) { // the trace can not know whose turn it is
+		if other != at {
+			if m := r.machine(portOf(f, other.Addr()), other.Addr()); m != nil {
+				if err := in(m, func() error { return start(other) }); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if m != nil {
 		return in(m, func() error { return start(at) })
 	}
 	return nil
+}
+
+// members returns where the members of the virtual server that f asks listen.
+func members(f *scenario.Flow) (out []netip.AddrPort) {
+	for k, v := range f.Tables().VIPs {
+		if s := v.Server(uint8(f.Proto), f.DstPort); s != nil && k.Addr == f.Dst && f.Tables().Pools[s.Pool] != nil {
+			for _, m := range f.Tables().Pools[s.Pool].Members {
+				out = append(out, netip.AddrPortFrom(m.Addr, cmp.Or(m.Port, s.MemberPort, f.DstPort)))
+			}
+		}
+	}
+	return out
+}
+
+// portOf returns the path of a port that has an address, of several the first;
+// empty: none has.
+func portOf(f *scenario.Flow, a netip.Addr) string {
+	var paths []string
+	for k, e := range f.Tables().Endpoints {
+		if k.Addr == a {
+			paths = append(paths, f.Tables().Ports[e.Port].Path)
+		}
+	}
+	slices.Sort(paths)
+	return strings.Join(paths[:min(1, len(paths))], "")
 }
 
 // told matches what ping prints of an ICMP error.

@@ -30,7 +30,7 @@ import (
 func TestNetns(t *testing.T) {
 	need.Root(t)
 	need.BPF(t)
-	need.Tool(t, "ping", "traceroute")
+	need.Tool(t, "ping", "traceroute", "ip")
 	if err := lab.MountBPF(); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func newLived(t testing.TB, archive string) scenario.Proof {
 	name := fmt.Sprintf("s%dx%d", os.Getpid(), labs.Add(1))
 	r := &lived{Predicted: scenario.NewPredicted(), t: t, archive: archive, lab: name, held: map[string]conversation{}}
 	r.system = &lab.System{
-		StateDir: t.TempDir(), PinDir: "/sys/fs/bpf/weft-" + name, Server: []string{self, serveHTTP},
+		StateDir: t.TempDir(), PinDir: "/sys/fs/bpf/weft-" + name, Server: []string{self, serveHTTP}, Agent: []string{self, runAgent},
 		Compile: func(tree *intent.Tree) (map[string]*table.Set, []intent.Problem) {
 			return compile.New().Update(tree, nil)
 		},

@@ -3,6 +3,8 @@ package scenario
 import (
 	"errors"
 	"fmt"
+
+	"github.com/weft-net/weft/trace"
 )
 
 // Proof is what a run of the scripts proves beyond their goldens. An error
@@ -17,11 +19,13 @@ type Proof interface {
 	Connect(w *World, f *Flow) (string, error)
 	// Traceroute finds the hops, as Flow.Hops has them.
 	Traceroute(w *World, f *Flow) ([]string, error)
-	// Hold makes a connection, as Connect does, and keeps it.
+	// Hold makes a connection, as Connect does, and keeps it if it was made.
 	Hold(w *World, name string, f *Flow) (string, error)
-	// Held sends data there and back on a kept connection and returns
-	// Passes or what became of the data.
-	Held(w *World, name string) (string, error)
+	// Release closes a kept connection.
+	Release(w *World, name string) error
+	// Held sends bytes of data there and back on a kept connection and
+	// returns Passes or what became of the data.
+	Held(w *World, name string, bytes int) (string, error)
 	// Inside runs a program in a machine's namespace and returns its output.
 	Inside(machine string, argv []string) (string, error)
 	// Empty is told that the tables of w must be empty.
@@ -33,10 +37,11 @@ type Proof interface {
 type Predicted struct {
 	local *Local
 	held  map[string]*Talk
+	holds uint16 // calls of Hold
 }
 
 // NewPredicted returns a Predicted for one script.
-func NewPredicted() *Predicted { return &Predicted{NewLocal(), map[string]*Talk{}} }
+func NewPredicted() *Predicted { return &Predicted{local: NewLocal(), held: map[string]*Talk{}} }
 
 // Changed implements Proof.
 func (p *Predicted) Changed(w *World, _ []File) error {
@@ -53,25 +58,49 @@ func (*Predicted) Connect(_ *World, f *Flow) (string, error) { return f.Outcome(
 // Traceroute implements Proof.
 func (*Predicted) Traceroute(_ *World, f *Flow) ([]string, error) { return f.Hops(), nil }
 
-// Hold implements Proof.
+// Hold implements Proof. What became of a connection that was not made is what
+// the connections of the script so far make of it, which Flow.Outcome does not
+// know.
 func (p *Predicted) Hold(w *World, name string, f *Flow) (string, error) {
-	return f.Outcome(), p.keep(w, name, NewTalk(f.Question, p.local.Forward))
-}
-
-// keep begins a connection under a name.
-func (p *Predicted) keep(w *World, name string, k *Talk) error {
 	if p.held[name] != nil {
-		return fmt.Errorf("hold %s: is held already", name)
+		return "", fmt.Errorf("hold %s: is held already", name)
 	}
+	k := NewTalk(p.Own(f), p.local.Forward)
+	p.holds++
 	if got := k.Exchange(w.Set); got != Passes {
-		return fmt.Errorf("hold %s: the connection is %s", name, got)
+		return got, nil
 	}
 	p.held[name] = k
+	return f.Outcome(), nil
+}
+
+// heldPort is the source port of the first kept connection.
+const heldPort = 57344
+
+// Own is f with the source port of the next kept connection.
+func (p *Predicted) Own(f *Flow) trace.Question {
+	q := f.Question
+	q.SrcPort = heldPort + p.holds
+	return q
+}
+
+// Holds reports whether a connection is kept.
+func (p *Predicted) Holds(name string) bool { return p.held[name] != nil }
+
+// Release implements Proof.
+func (p *Predicted) Release(w *World, name string) error {
+	k := p.held[name]
+	if k == nil {
+		return fmt.Errorf("release %s: is not held", name)
+	}
+	k.Close(w.Set)
+	delete(p.held, name)
 	return nil
 }
 
-// Held implements Proof.
-func (p *Predicted) Held(w *World, name string) (string, error) {
+// Held implements Proof. A few bytes stand for many: machines find the size of
+// packets that passes.
+func (p *Predicted) Held(w *World, name string, _ int) (string, error) {
 	k := p.held[name]
 	if k == nil {
 		return "", fmt.Errorf("held %s: is not held", name)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/weft-net/weft/agent"
+	"github.com/weft-net/weft/dataplane/ebpf"
 	"github.com/weft-net/weft/internal/scenario"
 	"github.com/weft-net/weft/lab"
 )
@@ -20,10 +22,19 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 const dir = "../../scenarios"
 
 // serveHTTP as the first argument makes the test binary the HTTP server of a
-// lab's machines; --listen ADDRESS follows for each port.
-const serveHTTP = "serve-http"
+// lab's machines; --listen ADDRESS follows for each port. runAgent makes it the
+// agent of a lab's host.
+const (
+	serveHTTP = "serve-http"
+	runAgent  = "run-agent"
+)
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == runAgent {
+		os.Exit(agent.Main(context.Background(), os.Args[2:], os.Stdout, os.Stderr, func(pins string) (agent.Driver, error) {
+			return ebpf.Open(pins)
+		}))
+	}
 	if len(os.Args) < 2 || os.Args[1] != serveHTTP {
 		os.Exit(m.Run())
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,9 +19,9 @@ import (
 
 // conversation is an open connection whose other end sends back what it gets.
 type conversation interface {
-	// exchange sends data, waits until it is back, and returns who sent it
-	// for the other end.
-	exchange(wait time.Duration) (netip.Addr, error)
+	// exchange sends about so many bytes of data, waits until they are back,
+	// and returns who sent them for the other end.
+	exchange(bytes int, wait time.Duration) (netip.Addr, error)
 	io.Closer
 }
 
@@ -41,17 +42,17 @@ func outcome(err error) (string, error) {
 	return "", err
 }
 
-// open makes a connection for f and says what became of it; the conversation
-// is nil if it was not delivered.
-func (r *lived) open(f *scenario.Flow) (conversation, string, error) {
+// open makes a connection for f, for whose answer it waits, and says what became
+// of it; the conversation is nil if it was not delivered.
+func (r *lived) open(f *scenario.Flow, wait time.Duration) (conversation, string, error) {
 	begin := r.openTCP
 	if f.Proto == packet.UDP {
 		begin = r.openUDP
 	}
-	c, err := begin(f)
+	c, err := begin(f, wait)
 	var source netip.Addr
 	if err == nil {
-		source, err = c.exchange(patience(f))
+		source, err = c.exchange(1, wait)
 	}
 	if err != nil {
 		if c != nil {
@@ -65,9 +66,9 @@ func (r *lived) open(f *scenario.Flow) (conversation, string, error) {
 
 // end is one end of a conversation.
 type end struct {
-	client net.Conn
-	server io.Closer // nil: nobody listens
-	sent   int
+	client  net.Conn
+	servers []io.Closer // who listens
+	sent    int
 }
 
 func (e *end) Close() error {
@@ -75,16 +76,18 @@ func (e *end) Close() error {
 	if e.client != nil {
 		err = e.client.Close()
 	}
-	if e.server != nil {
-		err = errors.Join(err, e.server.Close())
+	for _, s := range e.servers {
+		err = errors.Join(err, s.Close())
 	}
 	return err
 }
 
-// say sends the next line and sets the time that its echo has.
-func (e *end) say(wait time.Duration) (line string, err error) {
+// say sends the next line, of at least so many bytes, and sets the time that
+// its echo has.
+func (e *end) say(bytes int, wait time.Duration) (line string, err error) {
 	e.sent++
-	line = strconv.Itoa(e.sent) + "\n"
+	line = strconv.Itoa(e.sent)
+	line = strings.Repeat("0", max(0, bytes-len(line))) + line + "\n"
 	if err := e.client.SetDeadline(time.Now().Add(wait)); err != nil {
 		return line, err
 	}
@@ -99,19 +102,19 @@ type stream struct {
 	lines *bufio.Reader
 }
 
-func (r *lived) openTCP(f *scenario.Flow) (conversation, error) {
+func (r *lived) openTCP(f *scenario.Flow, wait time.Duration) (conversation, error) {
 	s := &stream{}
 	if err := r.receive(f, func(at netip.AddrPort) error {
 		l, err := net.Listen("tcp4", at.String())
 		if err == nil {
-			s.server = l
+			s.servers = append(s.servers, l)
 			go serveTCP(l)
 		}
 		return unlessTaken(err)
 	}); err != nil {
 		return s, err
 	}
-	dialer := net.Dialer{Timeout: patience(f), LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.Src, 0))}
+	dialer := net.Dialer{Timeout: wait, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.Src, 0))}
 	err := in(r.sender(f), func() (err error) {
 		s.client, err = dialer.Dial("tcp4", netip.AddrPortFrom(f.Dst, f.DstPort).String())
 		return err
@@ -152,8 +155,8 @@ func serveTCP(l net.Listener) {
 }
 
 // exchange implements conversation. Answers to lines before may still come.
-func (s *stream) exchange(wait time.Duration) (netip.Addr, error) {
-	line, err := s.say(wait)
+func (s *stream) exchange(bytes int, wait time.Duration) (netip.Addr, error) {
+	line, err := s.say(bytes, wait)
 	for err == nil {
 		var got string
 		if got, err = s.lines.ReadString('\n'); err == nil {
@@ -169,12 +172,12 @@ func (s *stream) exchange(wait time.Duration) (netip.Addr, error) {
 // datagrams is a UDP conversation.
 type datagrams struct{ end }
 
-func (r *lived) openUDP(f *scenario.Flow) (conversation, error) {
+func (r *lived) openUDP(f *scenario.Flow, _ time.Duration) (conversation, error) {
 	d := &datagrams{}
 	if err := r.receive(f, func(at netip.AddrPort) error {
 		c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
 		if err == nil {
-			d.server = c
+			d.servers = append(d.servers, c)
 			go serveUDP(c)
 		}
 		return unlessTaken(err)
@@ -201,7 +204,7 @@ func hearErrors(_, _ string, c syscall.RawConn) error {
 // serveUDP answers every datagram with the address that it sees, until c is
 // closed.
 func serveUDP(c *net.UDPConn) {
-	b := make([]byte, 64)
+	b := make([]byte, 1<<16)
 	for {
 		n, peer, err := c.ReadFromUDPAddrPort(b)
 		if err != nil {
@@ -220,9 +223,9 @@ type writerTo struct {
 func (w writerTo) Write(b []byte) (int, error) { return w.c.WriteToUDPAddrPort(b, w.peer) }
 
 // exchange implements conversation.
-func (d *datagrams) exchange(wait time.Duration) (netip.Addr, error) {
-	line, err := d.say(wait)
-	b := make([]byte, 64)
+func (d *datagrams) exchange(bytes int, wait time.Duration) (netip.Addr, error) {
+	line, err := d.say(bytes, wait)
+	b := make([]byte, 1<<16)
 	for err == nil {
 		var n int
 		if n, err = d.client.Read(b); err == nil {

@@ -57,6 +57,20 @@ func (k *Talk) Exchange(set *table.Set) string {
 	return Passes
 }
 
+// Close ends the connection: both ends of a TCP one say that they have sent all.
+func (k *Talk) Close(set *table.Set) {
+	if k.Proto != packet.TCP {
+		return
+	}
+	in, frame := k.request(64, 0)
+	frame.Flags = packet.FIN | packet.ACK
+	if res := k.send(set, in, frame); res.Verdict == pipeline.Forward {
+		in, frame = answer(res)
+		frame.Flags = packet.FIN | packet.ACK
+		k.send(set, in, frame)
+	}
+}
+
 // Probe sends what traceroute does: packets with a TTL of 1 to last, each from
 // a source port of its own, and the answers of who is behind an uplink.
 func (k *Talk) Probe(set *table.Set, last int) {
@@ -70,7 +84,7 @@ func (k *Talk) Probe(set *table.Set, last int) {
 		hop := set.NextHops[res.NextHop]
 		in, frame = answer(res)
 		switch {
-		case hop != nil && hop.Addr != k.Dst && ttl == int(res.Hops)+1:
+		case hop != nil && hop.Addr.IsValid() && hop.Addr != frame.Src && ttl == int(res.Hops)+1:
 			frame = trouble(res, packet.ICMPTimeExceeded, 0)
 			frame.Src = hop.Addr
 		case k.Proto == packet.UDP:

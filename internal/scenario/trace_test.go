@@ -37,7 +37,7 @@ func (*judged) Traced(w *scenario.World, f *scenario.Flow) error {
 		return nil // the sender learnt nobody's MAC, and the oracle judges no ARP
 	}
 	got := traceOpinion(f.Result)
-	v := oracle.New(w.Tree, transit(w.Set)).Judge(question(w.Set, f))
+	v := oracle.New(w.Tree, facts(w.Set)).Judge(question(w.Set, f))
 	want := opinion{
 		Disposition: string(v.Disposition), Reason: v.Reason, RulePath: v.RulePath, To: v.To,
 		SrcSeen: v.SrcSeen, DstSeen: v.DstSeen, Hops: v.Hops,
@@ -92,8 +92,13 @@ func question(set *table.Set, f *scenario.Flow) oracle.Packet {
 	return p
 }
 
-// transit reads the ends of the links to Tier-1s from the tables.
-func transit(set *table.Set) oracle.Transit {
+// facts reads from the tables what intent does not say.
+func facts(set *table.Set) oracle.Facts {
+	return oracle.Facts{Transit: transit(set), MemberID: memberID(set)}
+}
+
+// transit reads the ends of the links to Tier-1s.
+func transit(set *table.Set) func(tier1 string) (tier0End, tier1End netip.Addr) {
 	return func(tier1 string) (tier0End, tier1End netip.Addr) {
 		for _, r := range set.Routes {
 			switch {
@@ -104,5 +109,19 @@ func transit(set *table.Set) oracle.Transit {
 			}
 		}
 		return tier0End, tier1End
+	}
+}
+
+// memberID reads the numbers of pools' members.
+func memberID(set *table.Set) func(oracle.Member) table.MemberID {
+	return func(m oracle.Member) table.MemberID {
+		for _, p := range set.Pools {
+			for _, has := range p.Members {
+				if p.Path == m.Pool && has.Addr == m.Addr && has.Port == m.Port {
+					return has.ID
+				}
+			}
+		}
+		return 0
 	}
 }
