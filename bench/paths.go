@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/weft-net/weft/bench/load"
 )
@@ -16,6 +17,11 @@ func Paths() []Entry {
 		{Name: "t1", Group: GroupKernel, Build: build("t1", wireT1)},
 		{Name: "t0", Group: GroupKernel, Build: build("t0", wireT0)},
 		{Name: "snat", Group: GroupKernel, Build: build("snat", wireSNAT)},
+		{Name: "dnat", Group: GroupKernel, Build: build("dnat", wireDNAT)},
+		{Name: "linear-10000", Group: GroupKernel, Build: build("linear-10000", wireRules(linearRules(10000)))},
+		{Name: "linear-100000", Group: GroupKernel, Build: build("linear-100000", wireRules(linearRules(100000)))},
+		{Name: "set-10000", Group: GroupKernel, Build: build("set-10000", wireRules(setRules(10000)))},
+		{Name: "set-100000", Group: GroupKernel, Build: build("set-100000", wireRules(setRules(100000)))},
 	}, weftPaths()...)
 }
 
@@ -84,6 +90,64 @@ func wireHost(t *topology) (client, server *node, addr string) {
 	server.route(anywhere, "10.0.2.1")
 	r.nft(filter)
 	return client, server, "10.0.2.2"
+}
+
+// client ── router that sends what is asked of 203.0.113.20 to the server ── server
+func wireDNAT(t *topology) (client, server *node, addr string) {
+	client, r, server := t.node("client"), t.router("router"), t.node("server")
+	t.link(client, "eth0", "10.0.1.2/24", r, "p1", "10.0.1.1/24")
+	t.link(server, "eth0", "10.0.2.2/24", r, "p2", "10.0.2.1/24")
+	client.route(anywhere, "10.0.1.1")
+	server.route(anywhere, "10.0.2.1")
+	r.nft(filter)
+	r.nft(`
+table ip lb {
+	chain prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr 203.0.113.20 dnat to 10.0.2.2
+	}
+}`)
+	return client, server, "203.0.113.20"
+}
+
+// wireRules is client ── router ── server, where the router has other rules, of which none matches, ahead of the filter's own.
+func wireRules(other string) func(t *topology) (client, server *node, addr string) {
+	return func(t *topology) (client, server *node, addr string) {
+		client, r, server := t.node("client"), t.router("router"), t.node("server")
+		t.link(client, "eth0", "10.0.1.2/24", r, "p1", "10.0.1.1/24")
+		t.link(server, "eth0", "10.0.2.2/24", r, "p2", "10.0.2.1/24")
+		client.route(anywhere, "10.0.1.1")
+		server.route(anywhere, "10.0.2.1")
+		r.nft(filter)
+		r.nft(other)
+		return client, server, "10.0.2.2"
+	}
+}
+
+// otherAddr is the address that rule i, which matches nothing, asks for.
+func otherAddr(i int) string { return fmt.Sprintf("172.%d.%d.%d", 16+i>>16, i>>8&255, i&255) }
+
+// linearRules are n rules one after another, each for new connections from an address of its own to a port of its own.
+func linearRules(n int) string {
+	var b strings.Builder
+	b.WriteString("table ip other {\n chain forward {\n  type filter hook forward priority filter - 1; policy accept;\n  ct state established,related accept\n")
+	for i := range n {
+		fmt.Fprintf(&b, "  ip saddr %s tcp dport %d drop\n", otherAddr(i), 1024+i%otherPorts)
+	}
+	b.WriteString(" }\n}\n")
+	return b.String()
+}
+
+// setRules are the same as one rule over a set of n elements.
+func setRules(n int) string {
+	var b strings.Builder
+	b.WriteString("table ip other {\n set blocked {\n  type ipv4_addr . inet_service\n  elements = {\n")
+	for i := range n {
+		fmt.Fprintf(&b, "   %s . %d,\n", otherAddr(i), 1024+i%otherPorts)
+	}
+	b.WriteString("  }\n }\n chain forward {\n  type filter hook forward priority filter - 1; policy accept;\n" +
+		"  ct state established,related accept\n  ip saddr . tcp dport @blocked drop\n }\n}\n")
+	return b.String()
 }
 
 // client ── segment, Tier-1, segment ── server; a segment is a bridge in the namespace of its Tier-1

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -64,7 +65,7 @@ func exchange(ctx context.Context, t Test, p *Path, d time.Duration) (Sample, er
 	if err != nil {
 		return Sample{}, err
 	}
-	spec.Role = load.Server
+	spec.Role, spec.Addr = load.Server, netip.IPv4Unspecified() // the client may address another that stands for it
 	server, err := start(ctx, p.Server, t.cpus()-1, spec)
 	if err != nil {
 		return Sample{}, err
@@ -76,7 +77,7 @@ func exchange(ctx context.Context, t Test, p *Path, d time.Duration) (Sample, er
 	if err := server.ready(); err != nil {
 		return Sample{}, err
 	}
-	spec.Role = load.Client
+	spec.Role, spec.Addr = load.Client, p.ServerAddr
 	client, err := start(ctx, p.Client, 0, spec)
 	if err != nil {
 		return Sample{}, err

@@ -28,13 +28,23 @@ const pinDir = "/sys/fs/bpf/weft-bench"
 // of another place, with rules firewall rules ahead of those of weft.yaml.
 func weftPaths() []Entry {
 	return []Entry{
-		{Name: "weft-segment", Group: GroupWeft, Build: buildWeft("segment", "near", 0)},
-		{Name: "weft-t1", Group: GroupWeft, Build: buildWeft("t1", "sibling", 0)},
-		{Name: "weft-t0", Group: GroupWeft, Build: buildWeft("t0", "far", 0)},
-		{Name: "weft-snat", Group: GroupWeft, Build: buildWeft("snat", "", 0)},
-		{Name: "weft-t0-10", Group: GroupWeft, Build: buildWeft("r10", "far", 10)},
-		{Name: "weft-t0-10000", Group: GroupWeft, Build: buildWeft("r10000", "far", 10000)},
+		{Name: "weft-segment", Group: GroupWeft, Build: buildWeft("segment", way{to: "near"})},
+		{Name: "weft-t1", Group: GroupWeft, Build: buildWeft("t1", way{to: "sibling"})},
+		{Name: "weft-t0", Group: GroupWeft, Build: buildWeft("t0", way{to: "far"})},
+		{Name: "weft-snat", Group: GroupWeft, Build: buildWeft("snat", way{})},
+		{Name: "weft-vip", Group: GroupWeft, Build: buildWeft("vip", way{to: "far", asked: "203.0.113.20"})},
+		{Name: "weft-cluster", Group: GroupWeft, Build: buildWeft("cluster", way{to: "far", asked: "10.96.0.10"})},
+		{Name: "weft-t0-10", Group: GroupWeft, Build: buildWeft("r10", way{to: "far", rules: 10})},
+		{Name: "weft-t0-10000", Group: GroupWeft, Build: buildWeft("r10000", way{to: "far", rules: 10000})},
+		{Name: "weft-t0-100000", Group: GroupWeft, Build: buildWeft("r100000", way{to: "far", rules: 100000})},
 	}
+}
+
+// way is what differs between the paths.
+type way struct {
+	to    string // id of the server's port; empty: outside
+	asked string // address that the client asks; empty: the server's own
+	rules int    // that stand ahead of those of weft.yaml
 }
 
 // weft is a host with Weft's data plane under construction.
@@ -45,11 +55,10 @@ type weft struct {
 	binding dataplane.Binding
 }
 
-// buildWeft returns a Builder whose server is the port named to, or outside if
-// to is empty.
-func buildWeft(name, to string, rules int) Builder {
+// buildWeft returns a Builder of a way.
+func buildWeft(name string, by way) Builder {
 	return func(ctx context.Context) (*Path, error) {
-		set, err := weftSet(rules)
+		set, err := weftSet(by.rules)
 		if err != nil {
 			return nil, err
 		}
@@ -60,10 +69,13 @@ func buildWeft(name, to string, rules int) Builder {
 		client, _ := w.workload("client")
 		server, addr := w.outside, netip.MustParseAddr("192.0.2.2")
 		var end *node
-		if to != "" {
-			end, addr = w.workload(to)
+		if by.to != "" {
+			end, addr = w.workload(by.to)
 		} else {
 			end = server()
+		}
+		if by.asked != "" {
+			addr = netip.MustParseAddr(by.asked)
 		}
 		t.do("data plane", func() error { return w.load(pins) })
 		if t.err != nil {
@@ -147,19 +159,22 @@ func weftSet(rules int) (*table.Set, error) {
 	return sets["host1"], nil
 }
 
+// otherPorts are the ports, from 1024, that rules which match nothing ask for.
+const otherPorts = 60000
+
 func otherRules(n int) (out []intent.Change) {
 	const policies = "/infra/domains/default/security-policies/"
 	for i := range n {
 		if i%100 == 0 {
 			out = append(out, intent.Put(fmt.Sprintf("%sp%d", policies, i/100), &intent.SecurityPolicy{Category: "Application", SequenceNumber: i / 100}))
 		}
-		from, to := []string{netip.AddrFrom4([4]byte{172, 16, byte(i >> 8), byte(i)}).String()}, []string{"ANY"}
+		from, to := []string{netip.AddrFrom4([4]byte{172, byte(16 + i>>16), byte(i >> 8), byte(i)}).String()}, []string{"ANY"}
 		if i%2 == 1 {
 			from, to = to, from
 		}
 		out = append(out, intent.Put(fmt.Sprintf("%sp%d/rules/r%d", policies, i/100, i), &intent.Rule{
 			SequenceNumber: i % 100, Action: "DROP", SourceGroups: from, DestinationGroups: to,
-			ServiceEntries: []intent.ServiceEntry{&intent.L4PortSetServiceEntry{L4Protocol: "TCP", DestinationPorts: []string{fmt.Sprint(1024 + i)}}},
+			ServiceEntries: []intent.ServiceEntry{&intent.L4PortSetServiceEntry{L4Protocol: "TCP", DestinationPorts: []string{fmt.Sprint(1024 + i%otherPorts)}}},
 		}))
 	}
 	return out
