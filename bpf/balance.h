@@ -22,6 +22,19 @@ inline_fn struct vip *vip_find(struct walk *w, __u32 kind, __u32 scope)
 	return vip_get(k, w->slot);
 }
 
+/* The gauge of kind and id, made if there is none; NULL if there is no room. */
+static __noinline struct gauge *gauge_of(__u32 kind, __u32 id)
+{
+	struct gauge_key k = { .kind = kind, .id = id };
+	struct gauge none = {};
+	struct gauge *g = bpf_map_lookup_elem(&weft_gauges, &k);
+
+	if (g)
+		return g;
+	bpf_map_update_elem(&weft_gauges, &k, &none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&weft_gauges, &k);
+}
+
 inline_fn struct gauge *gauge_get(struct walk *w, __u32 kind, __u32 id)
 {
 	w->gauge_key.kind = kind;
@@ -33,7 +46,19 @@ inline_fn __u32 open_connections(struct walk *w, __u32 kind, __u32 id)
 {
 	struct gauge *g = gauge_get(w, kind, id);
 
-	return g ? g->open : 0;
+	return g && (__s32)g->open > 0 ? g->open : 0; /* two CPUs may have taken the last one away */
+}
+
+/* Whether one more connection is within a limit. What can not be counted is
+ * beyond it. */
+inline_fn bool within(__u32 kind, __u32 id, __u32 max)
+{
+	struct gauge *g;
+
+	if (!max)
+		return true;
+	g = gauge_of(kind, id);
+	return g && ((__s32)g->open < 0 || g->open < max);
 }
 
 inline_fn struct member *member_find(struct walk *w, __u32 id)
@@ -44,9 +69,9 @@ inline_fn struct member *member_find(struct walk *w, __u32 id)
 }
 
 /* Whether a member may have one connection more. */
-inline_fn bool has_room(struct walk *w, const struct member *m, __u32 id)
+inline_fn bool has_room(const struct member *m, __u32 id)
 {
-	return !m->max || open_connections(w, GAUGE_MEMBER, id) < m->max;
+	return within(GAUGE_MEMBER, id, m->max);
 }
 
 /* Who is in a slot of w->pool; 0: nobody. */
@@ -81,7 +106,7 @@ static long search_slot(__u64 i, struct search *s)
 	if (!m)
 		return 0;
 	if (!s->least) {
-		if (!has_room(w, m, id))
+		if (!has_room(m, id))
 			return 0;
 		s->found = id;
 		return 1;
@@ -139,7 +164,7 @@ inline_fn bool persistent(struct walk *w, const struct vip *v, __u32 now)
 	if (!c || ((__s32)(now - c->seen) > 0 && now - c->seen > v->persist_ticks))
 		return false;
 	m = member_find(w, c->member);
-	if (!m || m->admin == MEMBER_DISABLED || !m->up || !has_room(w, m, c->member))
+	if (!m || m->admin == MEMBER_DISABLED || !m->up || !has_room(m, c->member))
 		return false;
 	w->member = c->member;
 	w->why = WHY_PERSISTENCE;
@@ -169,7 +194,7 @@ inline_fn bool keep(struct walk *w, const struct vip *v)
 {
 	struct member *m = w->kept_server == v->server ? member_find(w, w->kept_member) : NULL;
 
-	if (!m || m->admin == MEMBER_DISABLED) {
+	if (!m || m->admin == MEMBER_DISABLED || (w->kept_new && !m->up)) {
 		w->gone = 1;
 		w->next = NEXT_DONE;
 		return false;
@@ -189,7 +214,7 @@ inline_fn int elect(struct walk *w, const struct vip *v, __u32 stage, __u32 id)
 		w->answer = ANSWER_REJECT;
 		return 0;
 	}
-	if (v->max && open_connections(w, GAUGE_SERVER, v->server) >= v->max) {
+	if (!within(GAUGE_SERVER, v->server, v->max)) {
 		drop_at(w, stage, id, v->server, REASON_LB_LIMIT);
 		return 0;
 	}

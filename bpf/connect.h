@@ -145,6 +145,7 @@ __noinline int connect_flow(struct work *x)
 	f->seen = x->now;
 	f->born = x->now;
 	f->server = w->server;
+	f->loaded = 0;
 	f->member = w->member;
 	f->state = state;
 	f->timeout = timeout_of(x->key.t.proto, state);
@@ -176,6 +177,7 @@ __noinline int connect_flow(struct work *x)
 	tuple_exchange(&f->t, &x->peer.t);
 	f->peer_zone = w->out_zone;
 	f->packets = 1;
+	f->loaded = !!w->server;
 	f->bytes = x->p.total;
 	f->mid_src = w->mid_src;
 	take_rules(f, w);

@@ -57,6 +57,7 @@ struct walk {
 	/* mode again: who took the connection; 0: nobody */
 	__u32 kept_server;
 	__u32 kept_member;
+	__u8 kept_new; /* the connection is New: its member has to be up */
 	struct ruleset_ref uplink_in; /* valid iff from_uplink */
 	/* mode reply: the original's sources, last first */
 	struct addr undo_from[2];

@@ -282,6 +282,7 @@ __noinline int again_original(struct work *x, __u32 own)
 	}
 	w->kept_server = o->server;
 	w->kept_member = o->member;
+	w->kept_new = o->state == STATE_NEW;
 	walk(w);
 	if (!own && w->answer == ANSWER_ICMP)
 		w->answer = ANSWER_NONE; /* it would be about another packet */
@@ -342,7 +343,7 @@ __noinline int again_reply(struct work *x, __u32 ttl)
 	walk(w);
 	if (w->outcome != OUTCOME_FORWARD)
 		return FOUND_DROP;
-	if (w->out_zone != x->peer.zone) {
+	if (w->out_zone != x->peer.zone || !addr_eq(&w->dst, &x->peer.t.src)) {
 		drop_at(w, STAGE_FLOW, zone_id(x), 0, REASON_NO_ROUTE);
 		return FOUND_DROP;
 	}
@@ -369,7 +370,7 @@ inline_fn void expect_reply(struct work *x)
 		return;
 	ask_reply(x, &x->peer, &x->key, &x->fresh, d, x->fresh.hops > 0);
 	walk(w);
-	if (w->outcome != OUTCOME_FORWARD || w->out_zone != x->key.zone)
+	if (w->outcome != OUTCOME_FORWARD || w->out_zone != x->key.zone || !addr_eq(&w->dst, &x->key.t.src))
 		return;
 	e->in = x->fresh.out;
 	if (d->kind == DEVICE_PORT) {
@@ -464,13 +465,15 @@ inline_fn void track(struct work *x, struct flow *e)
 	state = next_state(e, x->key.t.proto, x->p.tcp);
 	if (state == e->state)
 		return;
-	if (e->server)
-		load_changes(e, e->state, state, x->p.tcp);
-	e->state = state;
-	e->timeout = timeout_of(x->key.t.proto, state);
 	p = bpf_map_lookup_elem(&weft_flows, &x->peer);
+	if (e->server && p)
+		load_changes(e, p, e->state, state, x->p.tcp);
+	e->state = state;
+	e->closed = x->now;
+	e->timeout = timeout_of(x->key.t.proto, state);
 	if (p) {
 		p->state = state;
+		p->closed = x->now;
 		p->timeout = e->timeout;
 	}
 }

@@ -5,49 +5,42 @@
 
 #include "walk.h"
 
-/* The gauge of kind and id, made if there is none; NULL if there is no room. */
-inline_fn struct gauge *gauge_of(__u32 kind, __u32 id)
-{
-	struct gauge_key k = { .kind = kind, .id = id };
-	struct gauge none = {};
-	struct gauge *g = bpf_map_lookup_elem(&weft_gauges, &k);
-
-	if (g)
-		return g;
-	bpf_map_update_elem(&weft_gauges, &k, &none, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&weft_gauges, &k);
-}
-
 inline_fn void less_open(__u32 kind, __u32 id)
 {
 	struct gauge_key k = { .kind = kind, .id = id };
 	struct gauge *g = bpf_map_lookup_elem(&weft_gauges, &k);
 
-	if (g && g->open) /* a sweep may have set it meanwhile */
+	if (g)
 		__sync_fetch_and_add(&g->open, -1);
 }
 
-/* A connection that a virtual server took is over. */
-static __noinline void load_off(__u32 server, __u32 member)
+/* A connection that a virtual server took is over: the first CPU to see that
+ * takes it off. */
+static __noinline void load_off(struct flow *o)
 {
-	less_open(GAUGE_SERVER, server);
-	less_open(GAUGE_MEMBER, member);
+	if (__sync_val_compare_and_swap(&o->loaded, 1, 0) != 1)
+		return;
+	less_open(GAUGE_SERVER, o->server);
+	less_open(GAUGE_MEMBER, o->member);
 }
 
-/* A connection with this half, of server and member, changes its state. */
-static __noinline void load_changes(const struct flow *f, __u8 from, __u8 to, __u8 tcp)
+/* What answers a SYN that is refused; a client can not make its member say it otherwise. */
+#define RST_ACK (4 | 16)
+
+/* The connection with halves f, whose packet this is, and p changes its state. */
+static __noinline void load_changes(struct flow *f, struct flow *p, __u8 from, __u8 to, __u8 tcp)
 {
 	struct gauge_key k = { .kind = GAUGE_MEMBER, .id = f->member };
 	struct gauge *g;
 
 	if (to == STATE_CLOSING)
-		load_off(f->server, f->member);
+		load_off(f->flags & FLOW_REPLY ? p : f);
 	if (from != STATE_NEW || !(f->flags & FLOW_REPLY))
 		return;
 	g = bpf_map_lookup_elem(&weft_gauges, &k);
 	if (!g)
 		return;
-	if (to == STATE_CLOSING && (tcp & 4 /* RST */))
+	if (to == STATE_CLOSING && (tcp & RST_ACK) == RST_ACK)
 		__sync_fetch_and_add(&g->fails, 1);
 	else if (to == STATE_REPLIED)
 		g->fails = 0;
@@ -103,8 +96,7 @@ static __noinline void let_go(struct flow *o, const struct flow *r, __u8 proto, 
 	tally_traffic(o, r);
 	if (!o->server)
 		return;
-	if (o->state != STATE_CLOSING)
-		load_off(o->server, o->member);
+	load_off(o);
 	if (!expired || proto != IPPROTO_TCP || o->state != STATE_NEW)
 		return;
 	g = bpf_map_lookup_elem(&weft_gauges, &k);

@@ -231,6 +231,7 @@ __noinline int who_answers(struct work *x, __u32 ttl)
 	ask(x, &x->key.t, &x->device, MODE_AGAIN, x->routed);
 	w->kept_server = e->server;
 	w->kept_member = e->member;
+	w->kept_new = e->state == STATE_NEW;
 	w->ttl = ttl;
 	w->check_mac = 1;
 	mac_copy(w->dmac, x->dmac);

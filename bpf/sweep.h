@@ -4,6 +4,8 @@
 
 #include "tail.h"
 
+#define CLOSING_TICKS 2 /* in which honest ends fall silent */
+
 struct sweep {
 	struct config config;
 	__u32 now;
@@ -29,6 +31,13 @@ struct sweeping {
 inline_fn bool swept_alive(const struct sweep *s, const struct flow *f)
 {
 	return age(s->now, f->seen) <= s->config.timeout[s->slot & 1][f->timeout & (TIMEOUTS - 1)];
+}
+
+/* Whether a live pair counts as open: a FIN that only one side believes in does
+ * not close it. */
+inline_fn bool is_open(const struct flow *f, const struct flow *p)
+{
+	return f->state != STATE_CLOSING || age(f->seen, f->closed) > CLOSING_TICKS || age(p->seen, f->closed) > CLOSING_TICKS;
 }
 
 inline_fn void count_open(__u32 kind, __u32 id)
@@ -59,7 +68,7 @@ static long sweep_flow(void *map, struct flow_key *k, struct flow *f, struct swe
 	if (swept_alive(s, f) || swept_alive(s, p)) {
 		s->live++;
 		tally_traffic(f, p);
-		if (f->server && f->state != STATE_CLOSING) {
+		if (f->server && is_open(f, p)) {
 			count_open(GAUGE_SERVER, f->server);
 			count_open(GAUGE_MEMBER, f->member);
 		}

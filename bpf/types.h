@@ -596,7 +596,8 @@ struct flow {
 	__u32 server; /* virtual server that took it; 0: none. Both halves. */
 	__u32 member; /* valid iff server */
 	__u16 mtu;    /* of the uplink; 0: no limit */
-	__u8 pad[6];
+	__u16 pad;
+	__u32 loaded; /* original: 1 while its server and member count it as open */
 	/* the rest is the original's only */
 	struct addr mid_src; /* the source after the first of two translations */
 	__u32 rules[MAX_FLOW_RULES]; /* firewall rules that let it pass, in order; 0: none */
@@ -604,7 +605,7 @@ struct flow {
 	__u64 tallied_packets; /* of both halves: what the tallies have already */
 	__u64 tallied_bytes;
 	__u32 born; /* tick */
-	__u32 pad2;
+	__u32 closed; /* tick when it became Closing; both halves */
 };
 
 struct fragment_key {

@@ -276,7 +276,7 @@ inline_fn bool enter_router(struct walk *w, const struct vrf *v)
 /* A VIP of w->vrf: the route on to the member, or NULL if the walk is over. */
 inline_fn struct route *walk_vip(struct walk *w, const struct vrf *v)
 {
-	struct addr asked = w->dst;
+	struct addr asked = w->dst, client = w->src;
 	struct route *r;
 	struct vip *s = w->mode == MODE_REPLY ? NULL : vip_find(w, VIP_VRF, w->vrf);
 
@@ -288,7 +288,7 @@ inline_fn struct route *walk_vip(struct walk *w, const struct vrf *v)
 	if (!balance(w, STAGE_LB))
 		return NULL;
 	w->by_server = 1;
-	w->vouched = w->tier0;
+	w->vouched = w->tier0 && addr_eq(&client, &w->src);
 	w->server_vrf = w->vrf;
 	w->in_addr = asked;
 	w->above = 0;
@@ -402,6 +402,10 @@ __noinline int walk_endpoint(struct walk *w)
 	}
 	w->check_mac = 0;
 	step(w, w->l2 ? STAGE_L2 : STAGE_ENDPOINT, w->segment, 0);
+	if (s->monitor && w->mode != MODE_REPLY) {
+		drop_at(w, STAGE_ENDPOINT, w->segment, 0, REASON_NO_ENDPOINT);
+		return 0;
+	}
 	if (!e->node && !e->ifindex) {
 		w->l2 = 0;
 		endpoint_missing(w);

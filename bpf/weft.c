@@ -170,7 +170,7 @@ inline_fn bool same_entry(struct __sk_buff *skb, const struct flow *f)
 }
 
 /* Tracks as track() does; false: the slow way must look at the connection. */
-inline_fn bool settled(struct flow *f, const struct flow_key *k, __u8 tcp)
+inline_fn bool settled(struct flow *f, const struct flow_key *k, __u8 tcp, __u32 now)
 {
 	struct flow_key peer;
 	struct flow *p;
@@ -183,8 +183,9 @@ inline_fn bool settled(struct flow *f, const struct flow_key *k, __u8 tcp)
 	if (!p)
 		return false;
 	if (f->server)
-		load_changes(f, f->state, state, tcp);
+		load_changes(f, p, f->state, state, tcp);
 	f->state = p->state = state;
+	f->closed = p->closed = now;
 	f->timeout = p->timeout = timeout_of(k->t.proto, state);
 	return true;
 }
@@ -212,7 +213,7 @@ inline_fn int fast(struct __sk_buff *skb, __u32 zone)
 	if (f->seen != now &&
 	    (age(now, f->seen) > c->timeout[c->generation & 1][f->timeout & (TIMEOUTS - 1)] || !peer_of(&k, f, &peer)))
 		goto slow;
-	if (!settled(f, &k, p.tcp))
+	if (!settled(f, &k, p.tcp, now))
 		goto slow;
 	if (f->seen != now)
 		f->seen = now;

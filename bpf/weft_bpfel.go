@@ -213,14 +213,15 @@ type WeftFlow struct {
 	Server         uint32
 	Member         uint32
 	Mtu            uint16
-	Pad            [6]uint8
+	Pad            uint16
+	Loaded         uint32
 	MidSrc         WeftAddr
 	Rules          [6]uint32
 	Nats           [4]uint32
 	TalliedPackets uint64
 	TalliedBytes   uint64
 	Born           uint32
-	Pad2           uint32
+	Closed         uint32
 }
 
 type WeftFlowKey struct {
@@ -840,6 +841,8 @@ type WeftWork struct {
 		FromUplink      uint8
 		KeptServer      uint32
 		KeptMember      uint32
+		KeptNew         uint8
+		_               [3]byte
 		UplinkIn        WeftRulesetRef
 		UndoFrom        [2]WeftAddr
 		UndoTo          [2]WeftAddr
@@ -917,7 +920,6 @@ type WeftWork struct {
 	}
 	Key     WeftFlowKey
 	Peer    WeftFlowKey
-	_       [4]byte
 	Fresh   WeftFlow
 	Config  WeftConfig
 	Now     uint32

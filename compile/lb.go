@@ -176,7 +176,9 @@ func (x *run) persistence(v *intent.LBVirtualServer) (number, seconds uint32) {
 	}
 	name := v.Path
 	if p.PersistenceShared {
-		name = p.Path
+		// by the virtual servers of one load balancer: another one's clients
+		// may be other people with the same addresses
+		name = p.Path + " " + v.LBServicePath
 	}
 	const usual = 300 // NSX Policy API, schema LBSourceIpPersistenceProfile
 	return x.id(poolPersistence, name), uint32(cmp.Or(p.Timeout, usual))

@@ -60,7 +60,7 @@ func TestMemberGroupIsLive(t *testing.T) {
 	}
 }
 
-// Virtual servers share clients iff their profile says so.
+// Virtual servers of one load balancer share clients iff their profile says so.
 func TestPersistenceIsShared(t *testing.T) {
 	c, tree, _ := balancers(t)
 	persist := func(s *table.Set) map[string]uint32 {
@@ -78,6 +78,13 @@ func TestPersistenceIsShared(t *testing.T) {
 	second := *dns
 	second.LBPersistenceProfilePath = "/infra/lb-persistence-profiles/client"
 	s := after(t, c, tree, intent.Put(dns.Path, &second))
+	if p := persist(s); len(p) != 2 || p["/infra/lb-virtual-servers/dns"] == p["/infra/lb-virtual-servers/web"] {
+		t.Errorf("another load balancer's: got %v, want two numbers", p)
+	}
+	web, _ := intent.Find[*intent.LBVirtualServer](tree, "/infra/lb-virtual-servers/web")
+	third := second
+	third.LBServicePath = web.LBServicePath
+	s = after(t, c, tree, intent.Put(dns.Path, &third))
 	if p := persist(s); len(p) != 2 || p["/infra/lb-virtual-servers/dns"] != p["/infra/lb-virtual-servers/web"] {
 		t.Errorf("shared: got %v, want two servers of one number", p)
 	}

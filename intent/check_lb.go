@@ -41,6 +41,9 @@ func (c *checker) loadBalancer(o Object) {
 	case *LBHttpsMonitorProfile:
 		c.activeMonitor(&v.LBActiveMonitor)
 		c.httpMonitor(&v.LBHTTPMonitor)
+		if strings.ContainsAny(v.ServerName, "\r\n\x00") {
+			c.value("server_name", BadValue, v.ServerName, "contains a line break")
+		}
 		if v.TrustedCA != "" && !strings.Contains(v.TrustedCA, "-----BEGIN CERTIFICATE-----") {
 			c.add("trusted_ca", BadValue, "is not PEM (want -----BEGIN CERTIFICATE-----)")
 		}
@@ -292,6 +295,9 @@ func (c *checker) httpMonitor(m *LBHTTPMonitor) {
 	c.word("request_version", m.RequestVersion, "HTTP_VERSION_1_0", "HTTP_VERSION_1_1")
 	if m.RequestURL != "" && m.RequestURL[0] != '/' {
 		c.value("request_url", BadValue, m.RequestURL, "does not begin with a slash (such as /health)")
+	}
+	if strings.ContainsFunc(m.RequestURL, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		c.value("request_url", BadValue, m.RequestURL, "contains a space or line break (such as /health)")
 	}
 	for i, h := range m.RequestHeaders {
 		if !isHeaderName(h.HeaderName) {

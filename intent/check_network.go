@@ -149,6 +149,11 @@ func (c *checker) connected(router string, do func(owner string, s subnet)) {
 	}
 }
 
+// monitorSubnet is, at every router that has a load balancer, where its monitors
+// are: see package compile. The gateway firewall lets pass what has an address
+// of theirs.
+var monitorSubnet = netip.MustParsePrefix("169.254.255.0/30")
+
 // overlaps reports own subnets that overlap each other or those of others on
 // the router. Of two objects that changed together the later is reported.
 func (c *checker) overlaps(router string, own []subnet) {
@@ -156,6 +161,9 @@ func (c *checker) overlaps(router string, own []subnet) {
 		return
 	}
 	for i, s := range own {
+		if s.prefix.Overlaps(monitorSubnet) {
+			c.value(s.field, Conflict, s.prefix.String(), "overlaps "+monitorSubnet.String()+", where the monitors of load balancers are")
+		}
 		for _, before := range own[:i] {
 			if s.prefix.Overlaps(before.prefix) && s.prefix.Masked() != before.prefix.Masked() || s.prefix.Addr() == before.prefix.Addr() {
 				c.value(s.field, Overlap, s.prefix.String(), "overlaps "+before.prefix.String()+" of the same object")
@@ -241,6 +249,10 @@ func (c *checker) port(p *SegmentPort) {
 func (c *checker) inSubnet(field string, a netip.Addr, subnets []subnet) {
 	if a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() {
 		c.value(field, NotAHost, a.String(), "is not a unicast address")
+		return
+	}
+	if monitorSubnet.Contains(a) {
+		c.value(field, Conflict, a.String(), "is of "+monitorSubnet.String()+", where the monitors of load balancers are")
 		return
 	}
 	if len(subnets) == 0 || a.IsLinkLocalUnicast() {

@@ -146,7 +146,7 @@ func (w *walk) choose(at balancer, v *table.VirtualServer, p *pool) (*table.Memb
 	}
 	if w.mode == modeAgain {
 		if p != nil && w.kept.server == v.ID {
-			if m := p.Member(w.kept.member); m != nil && m.Admin != table.MemberDisabled {
+			if m := p.Member(w.kept.member); m != nil && m.Admin != table.MemberDisabled && (!w.keptNew || w.ix.Set.Up(m.ID)) {
 				return m, WhyKept, ReasonNone
 			}
 		}

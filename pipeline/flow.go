@@ -107,7 +107,7 @@ func (r *run) again(e, o *entry) outcome {
 // walkAgain returns a walk of o in mode again for a packet of e.
 func (r *run) walkAgain(e, o *entry) walk {
 	w := r.walk(modeAgain, o.key.Tuple)
-	w.original, w.routed, w.kept = o.key.Tuple, o.val.Routed, o.val.kept()
+	w.original, w.routed, w.kept, w.keptNew = o.key.Tuple, o.val.Routed, o.val.kept(), o.val.State == ConnNew
 	if e == o {
 		w.routed, w.exact, w.dstMAC = r.routed, true, r.dstMAC
 	}
@@ -130,7 +130,7 @@ func (r *run) replyAgain(e, o *entry) bool {
 		r.refuse(&w, true)
 		return false
 	}
-	if w.zone != o.key.Zone {
+	if w.zone != o.key.Zone || w.t.Dst != o.key.Tuple.Src {
 		r.drop(StageFlow, r.zone.id(), ReasonNoRoute, w.t)
 		return false
 	}
@@ -212,8 +212,14 @@ func (r *run) seenBy(f *Flow) { f.Routed, f.SrcMAC, f.In = r.routed, r.srcMAC, r
 // track is step 4 of §6.
 func (r *run) track(e, peer *entry) {
 	s := next(e.val.State, e.val.Reply, r.p.Proto, r.p.Flags)
-	r.st.becomes(&e.val, e.key.Tuple.Proto, s, e.val.Reply && r.p.Flags&packet.RST != 0)
-	e.val.State, peer.val.State = s, s
+	const rstAck = packet.RST | packet.ACK
+	if s != e.val.State {
+		r.st.becomes(&e.val, e.key.Tuple.Proto, s, e.val.Reply && r.p.Flags&rstAck == rstAck)
+		e.val.State, peer.val.State = s, s
+		if s == ConnClosing {
+			e.val.Closed, peer.val.Closed = r.now, r.now
+		}
+	}
 	e.val.Seen = r.now
 }
 

@@ -10,7 +10,8 @@ import (
 	"github.com/weft-net/weft/table"
 )
 
-// A draining member, or one that is down, keeps its open connections.
+// A draining member, or one that is down, keeps its open connections; one that
+// is down and has not answered does not.
 func TestSpec8_Kept(t *testing.T) {
 	for name, c := range map[string]func(*table.Set){
 		"drains": admin(0, table.MemberDraining), "is down": down(testset.MemberSrv1),
@@ -19,6 +20,7 @@ func TestSpec8_Kept(t *testing.T) {
 	} {
 		f := newLBFabric(t)
 		res := f.send(testset.Web1, web1ToVIP(5, syn))
+		f.forward(testset.Srv1, answerTo(res, synAck), testset.Web1)
 		f.apply(c)
 		f.forward(testset.Srv1, answerTo(res, synAck), testset.Web1)
 		f.apply(c)
@@ -31,6 +33,15 @@ func TestSpec8_Kept(t *testing.T) {
 			t.Errorf("%s: %d open connections", name, n)
 		}
 	}
+}
+
+// Who is down and has not answered yet gets no more of a client's packets.
+func TestSpec8_NewIsNotKeptByWhoIsDown(t *testing.T) {
+	f := newLBFabric(t)
+	in := udp(testset.Web1, "10.1.1.10", 5, "203.0.113.24", 53)
+	f.forward(testset.Web1, in, testset.Srv1)
+	f.apply(down(testset.MemberDNS1))
+	f.drop(testset.Web1, in, ReasonLBNoMember)
 }
 
 // A member that is gone or disabled takes its connections with it: the client's

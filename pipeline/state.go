@@ -94,9 +94,10 @@ type Flow struct {
 
 	// The rest is zero in a reply.
 
-	Via   bool                 // came by a virtual server: see table.Rule.ViaVIP
-	Rules [maxFlowRules]uint32 // firewall rules that allowed it, the first ones of its path; 0: no more
-	NATs  [maxFlowNATs]uint32  // NAT rules that it met, likewise
+	Via    bool                 // came by a virtual server: see table.Rule.ViaVIP
+	Rules  [maxFlowRules]uint32 // firewall rules that allowed it, the first ones of its path; 0: no more
+	NATs   [maxFlowNATs]uint32  // NAT rules that it met, likewise
+	Closed Tick                 // when it became Closing, in both halves
 	// What the tallies have already, of both directions.
 	TalliedPackets, TalliedBytes uint64
 }

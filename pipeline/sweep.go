@@ -46,13 +46,22 @@ func (s *State) sweepFlows(now Tick, t *table.Timeouts) {
 			continue
 		}
 		s.settle(n, s.peer(n))
-		if n.val.Server != 0 && n.val.State != ConnClosing {
+		if n.val.Server != 0 && isOpen(&n.val, &s.peer(n).val) {
 			s.servers[n.val.Server]++
 			l := s.members[n.val.Member]
 			l.open++
 			s.members[n.val.Member] = l
 		}
 	}
+}
+
+// closingTicks is how long honest ends go on after a FIN or RST.
+const closingTicks = 2
+
+// isOpen reports whether a live pair counts as open: a FIN that only one side
+// believes in does not close it.
+func isOpen(f, peer *Flow) bool {
+	return f.State != ConnClosing || f.Seen > f.Closed+closingTicks || peer.Seen > f.Closed+closingTicks
 }
 
 // forget drops loads and tallies of what set does not have.

@@ -36,6 +36,7 @@ type walk struct {
 	limited   bool         // ttl counts
 	ttl       uint8
 	kept      kept // valid iff mode again
+	keptNew   bool // and the connection is New: its member has to be up
 	midstream bool // mode new: a TCP segment that begins no connection
 	gone      bool // mode again: who took the connection does not have its member any more
 	served    bool // mode reply: a virtual server took the original
@@ -221,7 +222,7 @@ func (w *walk) serve(id table.VRFID, r *table.Route) (_ *table.Route, ok bool) {
 	if !w.balance(balancer{stage: StageLB, id: uint32(id), vrf: id, realm: w.ix.vrfRealm(id)}, v) {
 		return nil, false
 	}
-	w.via, w.vouched, w.inAddr, w.above, w.uplink = true, w.tier0, vip, false, 0
+	w.via, w.vouched, w.inAddr, w.above, w.uplink = true, w.tier0 && w.t.Src == w.took.client, vip, false, 0
 	r = w.lookup(id)
 	if own(r) {
 		w.drop(StageLocal, uint32(id), ReasonNoListener).Route = r
@@ -448,6 +449,10 @@ func (w *walk) endpoint(segment table.SegmentID, addr netip.Addr) bool {
 func (w *walk) deliver(d *table.Endpoint) bool {
 	p := w.ix.Set.Ports[d.Port]
 	if p == nil {
+		w.drop(StageEndpoint, uint32(d.Segment), ReasonNoEndpoint).Endpoint = d
+		return false
+	}
+	if s := w.ix.Set.Segments[d.Segment]; w.mode != modeReply && s != nil && s.Monitor != 0 {
 		w.drop(StageEndpoint, uint32(d.Segment), ReasonNoEndpoint).Endpoint = d
 		return false
 	}

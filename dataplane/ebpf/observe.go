@@ -231,12 +231,12 @@ func (d *Driver) Loads(ctx context.Context) (dataplane.Loads, error) {
 	err := eachRow(ctx, d.objs.WeftGauges, 1, func(k *bpf.WeftGaugeKey, values []bpf.WeftGauge) (bool, error) {
 		switch g := values[0]; bpf.WeftGaugeKind(k.Kind) {
 		case bpf.WeftGaugeKindGAUGE_SERVER:
-			if g.Open > 0 {
-				l.Servers[table.VirtualServerID(k.Id)] = g.Open
+			if openOf(g) > 0 {
+				l.Servers[table.VirtualServerID(k.Id)] = openOf(g)
 			}
 		case bpf.WeftGaugeKindGAUGE_MEMBER:
-			if g.Open > 0 || g.Fails > 0 {
-				l.Members[table.MemberID(k.Id)] = dataplane.Load{Open: g.Open, Fails: g.Fails}
+			if openOf(g) > 0 || g.Fails > 0 {
+				l.Members[table.MemberID(k.Id)] = dataplane.Load{Open: openOf(g), Fails: g.Fails}
 			}
 		}
 		return true, nil
@@ -246,3 +246,7 @@ func (d *Driver) Loads(ctx context.Context) (dataplane.Loads, error) {
 	}
 	return l, nil
 }
+
+// openOf returns the open connections of a gauge: two CPUs may have counted one
+// down past zero.
+func openOf(g bpf.WeftGauge) uint32 { return uint32(max(0, int32(g.Open))) }

@@ -2,7 +2,6 @@ package ebpf
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -25,31 +24,6 @@ func (d *Driver) Sweep(ctx context.Context) error {
 		return fmt.Errorf("sweep: %w", err)
 	}
 	return nil
-}
-
-// open returns how many connections of a virtual server or member are open.
-func (d *Driver) open(kind bpf.WeftGaugeKind, id uint32) (uint32, error) {
-	g, err := d.gauge(kind, id)
-	return g.Open, err
-}
-
-// OpenAt returns how many connections to a member are open.
-func (d *Driver) OpenAt(id table.MemberID) (uint32, error) {
-	return d.open(bpf.WeftGaugeKindGAUGE_MEMBER, uint32(id))
-}
-
-// OpenTo returns how many connections that a virtual server took are open.
-func (d *Driver) OpenTo(id table.VirtualServerID) (uint32, error) {
-	return d.open(bpf.WeftGaugeKindGAUGE_SERVER, uint32(id))
-}
-
-func (d *Driver) gauge(kind bpf.WeftGaugeKind, id uint32) (bpf.WeftGauge, error) {
-	var g bpf.WeftGauge
-	err := d.objs.WeftGauges.Lookup(bpf.WeftGaugeKey{Kind: uint32(kind), Id: id}, &g)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return g, nil
-	}
-	return g, err
 }
 
 // Fails returns how many connections in a row failed at each member; members
