@@ -84,7 +84,7 @@ lint: ## gofmt, go vet, go mod tidy, staticcheck, shellcheck
 	shellcheck .ci/run scripts/*.sh
 
 .PHONY: build
-build: ## build bin/weft and bin/weft-bench
+build: ## build bin/weft, bin/weft-agent and bin/weft-bench
 	@mkdir -p bin
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(VCS) -o bin/ ./cmd/...
 

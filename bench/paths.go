@@ -83,23 +83,24 @@ func bridged(t *topology, br *node) (client, server *node, addr string) {
 
 // client ── router ── server
 func wireHost(t *topology) (client, server *node, addr string) {
-	client, r, server := t.node("client"), t.router("router"), t.node("server")
+	client, _, server = routed(t)
+	return client, server, "10.0.2.2"
+}
+
+// routed is one routing namespace with the filter between two machines.
+func routed(t *topology) (client, r, server *node) {
+	client, r, server = t.node("client"), t.router("router"), t.node("server")
 	t.link(client, "eth0", "10.0.1.2/24", r, "p1", "10.0.1.1/24")
 	t.link(server, "eth0", "10.0.2.2/24", r, "p2", "10.0.2.1/24")
 	client.route(anywhere, "10.0.1.1")
 	server.route(anywhere, "10.0.2.1")
 	r.nft(filter)
-	return client, server, "10.0.2.2"
+	return client, r, server
 }
 
 // client ── router that sends what is asked of 203.0.113.20 to the server ── server
 func wireDNAT(t *topology) (client, server *node, addr string) {
-	client, r, server := t.node("client"), t.router("router"), t.node("server")
-	t.link(client, "eth0", "10.0.1.2/24", r, "p1", "10.0.1.1/24")
-	t.link(server, "eth0", "10.0.2.2/24", r, "p2", "10.0.2.1/24")
-	client.route(anywhere, "10.0.1.1")
-	server.route(anywhere, "10.0.2.1")
-	r.nft(filter)
+	client, r, server := routed(t)
 	r.nft(`
 table ip lb {
 	chain prerouting {
@@ -113,12 +114,7 @@ table ip lb {
 // wireRules is client ── router ── server, where the router has other rules, of which none matches, ahead of the filter's own.
 func wireRules(other string) func(t *topology) (client, server *node, addr string) {
 	return func(t *topology) (client, server *node, addr string) {
-		client, r, server := t.node("client"), t.router("router"), t.node("server")
-		t.link(client, "eth0", "10.0.1.2/24", r, "p1", "10.0.1.1/24")
-		t.link(server, "eth0", "10.0.2.2/24", r, "p2", "10.0.2.1/24")
-		client.route(anywhere, "10.0.1.1")
-		server.route(anywhere, "10.0.2.1")
-		r.nft(filter)
+		client, r, server := routed(t)
 		r.nft(other)
 		return client, server, "10.0.2.2"
 	}

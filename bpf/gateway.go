@@ -9,8 +9,12 @@ import (
 	"github.com/weft-net/weft/table"
 )
 
-// maxPairs bounds the pairs of classes of one gateway ruleset.
-const maxPairs = 1 << 16
+// The bounds of one gateway ruleset: pairs of classes, and rules in all their
+// lists together, before equal lists are joined.
+const (
+	maxPairs  = 1 << 16
+	maxListed = 1 << 20
+)
 
 // gatewayRules is a gateway's ruleset in the kernel's form. Identities fall into
 // classes by the rules whose source, or destination, they match; class 0 is
@@ -89,12 +93,17 @@ func (v *view) gatewayRules(c *classified) *gatewayRules {
 	}
 	byPair := map[pair][]uint32{}
 	var all [][]uint32
+	listed := 0
 	for src, a := range g.sides[0].rules {
 		for dst, b := range g.sides[1].rules {
 			if both := common(a, b); len(both) > 0 {
 				byPair[pair{src, dst}] = both
 				all = append(all, both)
+				listed += len(both)
 			}
+		}
+		if v.limit(listed, maxListed, "rules for its pairs of groups", func() string { return c.rs.Name }) {
+			return nil
 		}
 	}
 	numbers := numbersOf(all)

@@ -8,5 +8,6 @@
 //
 // A member is up until Fall probes in a row failed, or MaxFails connections, so
 // that a new pool takes connections at once. It is down as long as one of its
-// monitors, or its pool's passive detection, finds it so.
+// monitors, or its pool's passive detection, finds it so; the latter takes no pool its
+// last member.
 package monitor

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 
 	"github.com/weft-net/weft/table"
@@ -27,10 +28,13 @@ type Dialer interface {
 	Dial(ctx context.Context, from table.LBServiceID, network string, to netip.AddrPort) (net.Conn, error)
 }
 
+// longest bounds one probe: what hangs must not keep the places of others.
+const longest = 30 * time.Second
+
 // Probe asks t's member once and returns nil if the answer is as t's monitor
 // wants it, in time. The error says what was asked and what came instead.
 func Probe(ctx context.Context, d Dialer, t Target) error {
-	limit := seconds(t.Monitor.Timeout)
+	limit := min(seconds(t.Monitor.Timeout), longest)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	name, network, ask := kindOf(t.Monitor.Kind)

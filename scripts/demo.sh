@@ -44,5 +44,8 @@ echo
 echo "The lab is up; $LAB_FILES describes it. Next:"
 next "$WEFT trace $FROM $SERVER tcp/$PORT" "every rule, route and translation"
 next "$WEFT trace cormac-ns/podvm registry/harbor" "a packet that a rule drops, and which"
+next "$WEFT lab exec $FROM -- curl -s http://10.203.182.134/" "through the registry's load balancer"
+next "$WEFT flows" "live connections: rule, translation, member, bytes"
+next "$WEFT stats" "hits, packets and bytes of every rule; drops"
 next "$WEFT lab exec $FROM -- bash" "look around inside the pod"
 next "make lab-down" "take it down again"

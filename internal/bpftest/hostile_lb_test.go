@@ -107,15 +107,19 @@ func TestHostileStrangers(t *testing.T) {
 			quoted := packet.Quote(packet.Build(segment(testset.Web1, seen, 5000, "10.1.3.11", 8080, packet.ACK)))
 			asked := packet.Quote(packet.Build(segment(testset.Web1, "10.1.1.10", 5000, "203.0.113.24", 80, packet.ACK)))
 			for _, flags := range []packet.Flags{packet.RST, packet.RST | packet.ACK, packet.FIN | packet.ACK, packet.ACK, packet.SYN | packet.ACK, everything} {
+				foreign := pipeline.ReasonURPF
+				if flags&packet.RST != 0 {
+					foreign = pipeline.ReasonTCPState
+				}
 				// in the member's name, or the virtual server's
 				s.stops(testset.Srv2, segment(testset.Srv2, "10.1.3.11", 8080, seen, 5000, flags), pipeline.ReasonSpoofguard)
 				s.stops(testset.Srv2, segment(testset.Srv2, "203.0.113.24", 80, "10.1.1.10", 5000, flags), pipeline.ReasonSpoofguard)
-				s.stops(testset.UplinkEast, segment(outside, "203.0.113.24", 80, "10.1.1.10", 5000, flags), pipeline.ReasonURPF)
-				s.stops(testset.UplinkEast, segment(outside, "10.1.3.11", 8080, seen, 5000, flags), pipeline.ReasonURPF)
+				s.stops(testset.UplinkEast, segment(outside, "203.0.113.24", 80, "10.1.1.10", 5000, flags), foreign)
+				s.stops(testset.UplinkEast, segment(outside, "10.1.3.11", 8080, seen, 5000, flags), foreign)
 				// in the client's
 				s.stops(testset.Web2, segment(testset.Web2, "10.1.1.10", 5000, "203.0.113.24", 80, flags), pipeline.ReasonSpoofguard)
 				s.stops(testset.App1, segment(testset.App1, "203.0.113.24", 5000, "10.1.3.11", 8080, flags), pipeline.ReasonSpoofguard)
-				s.stops(testset.UplinkWest, segment(outside, "203.0.113.24", 5000, "10.1.3.11", 8080, flags), pipeline.ReasonURPF)
+				s.stops(testset.UplinkWest, segment(outside, "203.0.113.24", 5000, "10.1.3.11", 8080, flags), foreign)
 			}
 			for _, kind := range []uint8{packet.ICMPUnreachable, packet.ICMPTimeExceeded, packet.ICMPParameter} {
 				for from, src := range map[table.PortID]string{testset.Srv2: "10.1.3.12", testset.Web2: "10.1.1.11", testset.App1: "10.1.1.10", testset.UplinkEast: "198.18.0.9"} {
@@ -218,7 +222,11 @@ func TestHostileTenants(t *testing.T) {
 	s.stops(testset.UplinkEast, segment(outside, inner, 80, "10.1.1.10", 5, packet.SYN|packet.ACK), pipeline.ReasonNoRoute)
 
 	// A member that blue alone has: red's virtual server does not find it.
-	s.Apply(besieged(both, func(s *table.Set) { s.Pools[testset.PoolSrv].Members[0].Addr = netip.MustParseAddr("10.1.1.40") }))
+	s.Apply(besieged(both, func(s *table.Set) {
+		p := s.Pools[testset.PoolSrv]
+		p.Members = p.Members[:1]
+		p.Members[0].Addr = netip.MustParseAddr("10.1.1.40")
+	}))
 	s.stops(testset.Web1, segment(testset.Web1, "10.1.1.10", 6, inner, 80, packet.SYN), pipeline.ReasonNoEndpoint)
 	s.Compare()
 }
@@ -226,13 +234,130 @@ func TestHostileTenants(t *testing.T) {
 // Red may give connections any source, but a Tier-0 that has not seen them yet
 // lets only red's own addresses up.
 func TestHostileSources(t *testing.T) {
+	s := newSiege(t)
 	for _, addr := range []string{"198.18.0.77", "172.16.3.10", "10.1.1.10", "203.0.113.33", "192.0.2.2", "192.0.2.200"} {
-		s := newSiege(t, func(s *table.Set) {
+		s.Apply(besieged(func(s *table.Set) {
 			p := s.Pools[testset.PoolFar]
 			p.SNAT, p.SNATAddrs = table.SNATPool, []netip.Addr{netip.MustParseAddr(addr)}
-		})
+		}))
 		s.stops(testset.Web1, segment(testset.Web1, "10.1.1.10", 5000, "203.0.113.24", 443, packet.SYN), pipeline.ReasonURPF)
 	}
+}
+
+// only lets nobody but the addresses of one set ask Far1, at blue.
+func only(realm table.RealmID, addr string) func(*table.Set) {
+	return func(s *table.Set) {
+		s.AddrSets[590] = &table.AddrSet{ID: 590, Addrs: []table.RealmPrefix{{Realm: realm, Prefix: netip.MustParsePrefix(addr + "/32")}}}
+		s.Rulesets[690] = &table.Ruleset{ID: 690, Rules: []*table.Rule{{ID: 1690, Action: table.Allow, Remote: []table.AddrSetID{590}}}}
+		s.Endpoints[table.EndpointKey{Segment: testset.DMZ, Addr: netip.MustParseAddr("172.16.3.20")}].In = []table.RulesetID{690}
+	}
+}
+
+// far makes the members of red's virtual server, which are blue's, see an address.
+func far(addr string) func(*table.Set) {
+	return func(s *table.Set) {
+		p := s.Pools[testset.PoolFar]
+		p.SNAT, p.SNATAddrs = table.SNATPool, []netip.Addr{netip.MustParseAddr(addr)}
+	}
+}
+
+// One tenant's load balancer gives its clients the address of somebody whom
+// another tenant lets in.
+func TestHostileIdentity(t *testing.T) {
+	for name, who := range map[string]struct {
+		realm table.RealmID
+		addr  string
+	}{
+		"somebody outside":          {table.AnyRealm, "198.18.0.77"},
+		"a workload of that tenant": {testset.RealmBlue, "172.16.3.10"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSiege(t, only(who.realm, who.addr), far(who.addr))
+			s.stops(testset.UplinkEast, segment(outside, "198.18.0.9", 5000, "203.0.113.24", 443, packet.SYN), pipeline.ReasonURPF)
+		})
+	}
+}
+
+// A client makes a healthy member look failed: its SYN does not reach the
+// member's stack (a wrong checksum), its ACK does, and gets a reset.
+func TestHostileResets(t *testing.T) {
+	s := newSiege(t)
+	for i := range uint16(3) {
+		res := s.passes(testset.Web1, segment(testset.Web1, "10.1.1.10", 5000+i, "203.0.113.24", 80, packet.SYN), testset.Srv1+table.PortID(i))
+		s.passes(testset.Web1, segment(testset.Web1, "10.1.1.10", 5000+i, "203.0.113.24", 80, packet.ACK), res.Out)
+		s.passes(res.Out, answer(res, packet.RST), testset.Web1)
+	}
+	s.Compare()
+	for _, m := range []table.MemberID{testset.MemberSrv1, testset.MemberSrv2, testset.MemberSrv3} {
+		if n := s.Fails(m); n != 0 {
+			t.Errorf("member %d: %d fails", m, n)
+		}
+	}
+}
+
+// A client says that its connections are over, and goes on.
+func TestHostileLimit(t *testing.T) {
+	for name, flags := range map[string]packet.Flags{"FIN": packet.FIN | packet.ACK, "RST": packet.RST} {
+		t.Run(name, func(t *testing.T) {
+			s := newSiege(t, func(s *table.Set) {
+				for _, v := range s.VIPs[table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}].Servers {
+					v.MaxConns = 2
+				}
+			})
+			ask := func(sport uint16, f packet.Flags) packet.Spec {
+				return segment(testset.Web1, "10.1.1.10", sport, "203.0.113.24", 80, f)
+			}
+			open := []pipeline.Result{s.opened(5000, testset.Srv1), s.opened(5001, testset.Srv2)}
+			for i, res := range open {
+				s.passes(testset.Web1, ask(5000+uint16(i), flags), res.Out)
+			}
+			for range 3 { // the member has not listened
+				s.Clock(60)
+				for i, res := range open {
+					s.passes(testset.Web1, ask(5000+uint16(i), packet.ACK), res.Out)
+					s.passes(res.Out, answer(res, packet.ACK), testset.Web1)
+				}
+				s.Sweep()
+				s.stops(testset.Web1, ask(5002, packet.SYN), pipeline.ReasonLBLimit)
+			}
+			s.Compare()
+			s.Clock(130) // silent, they are over
+			s.Sweep()
+			s.passes(testset.Web1, ask(5002, packet.SYN), testset.Srv3)
+			s.Compare()
+		})
+	}
+}
+
+// An access list that does not let a client in any more cuts its connections.
+func TestHostileAccess(t *testing.T) {
+	s := newSiege(t)
+	res := s.passes(testset.Web1, segment(testset.Web1, "10.1.1.10", 5000, "203.0.113.24", 80, packet.SYN), testset.Srv1)
+	s.passes(res.Out, answer(res, packet.SYN|packet.ACK), testset.Web1)
+	s.Apply(besieged(func(s *table.Set) {
+		s.Rulesets[691] = &table.Ruleset{ID: 691, Rules: []*table.Rule{{ID: 1691, Action: table.Drop, AnyRemote: true}}}
+		for _, v := range s.VIPs[table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}].Servers {
+			v.Access = 691
+		}
+	}))
+	s.stops(testset.Web1, segment(testset.Web1, "10.1.1.10", 5000, "203.0.113.24", 80, packet.ACK), pipeline.ReasonLBAccess)
+}
+
+// A monitor's port takes nothing but answers.
+func TestHostileAskers(t *testing.T) {
+	s := newSiege(t, func(s *table.Set) { // the Tier-0 knows the way, too
+		p := netip.MustParsePrefix("10.1.9.0/30")
+		s.Routes[table.RouteKey{VRF: testset.T0, Prefix: p}] = &table.Route{VRF: testset.T0, Prefix: p, Kind: table.RouteDown, To: testset.Red, Via: netip.MustParseAddr("100.64.0.1")}
+	})
+	s.stops(testset.Web1, segment(testset.Web1, "10.1.1.10", 5, "10.1.9.2", 22, packet.SYN), pipeline.ReasonNoEndpoint)
+	s.stops(testset.Srv1, datagram(testset.Srv1, "10.1.3.11", 8080, "10.1.9.2", 5), pipeline.ReasonNoEndpoint)
+	s.stops(testset.UplinkEast, datagram(outside, "198.18.0.9", 5, "10.1.9.2", 5), pipeline.ReasonNoEndpoint)
+	res := s.passes(testset.Mon1, segment(testset.Mon1, "10.1.9.2", 5, "10.1.3.11", 8080, packet.SYN), testset.Srv1)
+	s.passes(testset.Srv1, answer(res, packet.SYN|packet.ACK), testset.Mon1)
+	s.stops(testset.Srv2, segment(testset.Srv2, "10.1.3.12", 8080, "10.1.9.2", 5, packet.SYN|packet.ACK), pipeline.ReasonNoEndpoint)
+	s.Apply(besieged())
+	s.passes(testset.Srv1, answer(res, packet.ACK), testset.Mon1)
+	s.Compare()
 }
 
 // A virtual server whose member is outside, or another virtual server, or the
@@ -281,45 +406,45 @@ func TestHostileFragments(t *testing.T) {
 		p.ID, p.FragmentOffset, p.MoreFragments = id, offset, more
 		return p
 	}
-	open := datagram(testset.Web2, "10.1.1.11", 9, "10.1.1.10", 5000) // RulesWebIn: udp/5000-5010
-	shut := datagram(testset.Web2, "10.1.1.11", 9, "10.1.1.10", 53)
+	open := datagram(testset.DB2, "10.1.2.11", 9, "10.1.1.10", 5000) // RulesWebIn: udp/5000-5010
+	shut := datagram(testset.DB2, "10.1.2.11", 9, "10.1.1.10", 53)
 	s := newSiege(t)
 
 	// Another one's held fragment, with all but the sender the same.
 	other := datagram(testset.Pod1, "10.200.1.10", 9, "10.1.1.10", 5000)
 	s.waits(testset.Pod1, piece(other, 7, 4, false))
-	if res := s.passes(testset.Web2, piece(open, 7, 0, true), testset.Web1); len(res.Followers) != 0 {
+	if res := s.passes(testset.DB2, piece(open, 7, 0, true), testset.Web1); len(res.Followers) != 0 {
 		t.Errorf("%d of another sender's fragments follow", len(res.Followers))
 	}
-	s.stops(testset.Web2, piece(datagram(testset.Web2, "10.200.1.10", 9, "10.1.1.10", 5000), 7, 0, true), pipeline.ReasonSpoofguard)
+	s.stops(testset.DB2, piece(datagram(testset.DB2, "10.200.1.10", 9, "10.1.1.10", 5000), 7, 0, true), pipeline.ReasonSpoofguard)
 
 	// First ones that do not pass let nothing follow and leave no row.
-	s.waits(testset.Web2, piece(open, 8, 4, false))
-	s.stops(testset.Web2, piece(shut, 8, 0, true), pipeline.ReasonDFWDefaultDeny)
-	s.waits(testset.Web2, piece(open, 8, 6, false))
-	if res := s.passes(testset.Web2, piece(open, 8, 0, true), testset.Web1); len(res.Followers) != 2 {
+	s.waits(testset.DB2, piece(open, 8, 4, false))
+	s.stops(testset.DB2, piece(shut, 8, 0, true), pipeline.ReasonDFWDefaultDeny)
+	s.waits(testset.DB2, piece(open, 8, 6, false))
+	if res := s.passes(testset.DB2, piece(open, 8, 0, true), testset.Web1); len(res.Followers) != 2 {
 		t.Errorf("%d followers, want two", len(res.Followers))
 	}
 
 	// Overlap: later fragments at any offset, also over the ports, go where the
 	// first one went and change no port; one that says other ports is judged.
 	for offset := uint16(1); offset < 4; offset++ {
-		res := s.passes(testset.Web2, piece(shut, 8, offset, true), testset.Web1)
+		res := s.passes(testset.DB2, piece(shut, 8, offset, true), testset.Web1)
 		if res.Key.Tuple.DstPort != 5000 {
 			t.Errorf("offset %d: as %s", offset, res.Key.Tuple)
 		}
 	}
-	s.stops(testset.Web2, piece(shut, 8, 0, true), pipeline.ReasonDFWDefaultDeny)
-	s.stops(testset.Web2, piece(shut, 8, 0, false), pipeline.ReasonDFWDefaultDeny)
-	s.stops(testset.Web2, piece(segment(testset.Web2, "10.1.1.11", 9, "10.1.1.10", 80, packet.SYN), 9, 1, false), pipeline.ReasonFragment)
+	s.stops(testset.DB2, piece(shut, 8, 0, true), pipeline.ReasonDFWDefaultDeny)
+	s.stops(testset.DB2, piece(shut, 8, 0, false), pipeline.ReasonDFWDefaultDeny)
+	s.stops(testset.DB2, piece(segment(testset.DB2, "10.1.2.11", 9, "10.1.1.10", 80, packet.SYN), 9, 1, false), pipeline.ReasonFragment)
 
 	// The rules change while a fragment waits.
-	s.waits(testset.Web2, piece(open, 10, 4, false))
+	s.waits(testset.DB2, piece(open, 10, 4, false))
 	s.Apply(besieged(func(s *table.Set) {
 		s.Endpoints[table.EndpointKey{Segment: testset.Web, Addr: netip.MustParseAddr("10.1.1.10")}].In = nil
 	}))
-	s.stops(testset.Web2, piece(open, 10, 0, true), pipeline.ReasonDFWDefaultDeny)
-	s.stops(testset.Web2, piece(open, 8, 5, false), pipeline.ReasonDFWDefaultDeny)
+	s.stops(testset.DB2, piece(open, 10, 0, true), pipeline.ReasonDFWDefaultDeny)
+	s.stops(testset.DB2, piece(open, 8, 5, false), pipeline.ReasonDFWDefaultDeny)
 	s.Clock(3)
 	s.Sweep()
 	s.Compare()
@@ -329,13 +454,13 @@ func TestHostileFragments(t *testing.T) {
 	for i := range uint16(40) {
 		p := piece(open, 11, 1+i, true)
 		if i < 16 {
-			s.waits(testset.Web2, p)
+			s.waits(testset.DB2, p)
 		} else {
-			s.stops(testset.Web2, p, pipeline.ReasonFragment)
+			s.stops(testset.DB2, p, pipeline.ReasonFragment)
 		}
 	}
 	s.Clock(3)
-	s.waits(testset.Web2, piece(open, 11, 1, true))
+	s.waits(testset.DB2, piece(open, 11, 1, true))
 	s.Sweep()
 	s.Compare()
 }
@@ -374,10 +499,11 @@ func TestHostileGaps(t *testing.T) {
 		p := netip.PrefixFrom(testset.VIPRed, 32)
 		delete(s.Routes, table.RouteKey{VRF: testset.Red, Prefix: p})
 		s.Routes[table.RouteKey{VRF: testset.T0, Prefix: p}] = &table.Route{VRF: testset.T0, Prefix: p, Kind: table.RouteVIP}
-		s.VRFs[testset.Red].Out = 12345 // whose firewall is not there
+		s.VRFs[testset.Red].In, s.VRFs[testset.Red].Out = 12345, 12345 // whose firewall is not there
 	}))
-	s.stops(testset.Web1, fresh, pipeline.ReasonGatewayDefaultDeny)
-	s.stops(testset.Web1, again, pipeline.ReasonGatewayDefaultDeny)
+	s.stops(testset.Web1, again, pipeline.ReasonNoListener) // red's NAT has the rest of that prefix
+	s.stops(testset.UplinkEast, segment(outside, "198.18.0.9", 5, "203.0.113.24", 80, packet.SYN), pipeline.ReasonGatewayDefaultDeny)
+	s.stops(testset.Web1, datagram(testset.Web1, "10.1.1.10", 5, "198.18.0.9", 53), pipeline.ReasonGatewayDefaultDeny)
 	s.Apply(besieged())
 	s.passes(testset.Web1, fresh, testset.Srv2)
 	s.Compare()
@@ -385,42 +511,37 @@ func TestHostileGaps(t *testing.T) {
 
 // Weights, numbers of members, ports and MTUs at their ends.
 func TestHostileNumbers(t *testing.T) {
+	s := newSiege(t)
+	port := uint16(100)
 	for _, a := range []table.Algorithm{table.RoundRobin, table.LeastConnections, table.IPHash} {
-		for _, weights := range [][]uint16{{0, 65535}, {65535, 65535, 65535}, {1, 256, 65521}} {
-			for _, n := range []int{1, 7, 2048} {
-				s := newNumbers(t, a, weights, n)
-				for i := range uint16(8) {
-					p := segment(testset.Web1, "10.1.1.10", 100+i, "203.0.113.24", 65535-i, packet.SYN)
-					s.passes(testset.Web1, p, testset.Srv1)
-					s.passes(testset.UplinkEast, segment(outside, fmt.Sprintf("198.18.0.%d", i), 7, "203.0.113.24", i, packet.SYN), testset.Srv1)
-				}
-				s.Compare()
-				if testing.Short() || n == 2048 {
-					break
-				}
+		for n, weights := range map[int][]uint16{1: {65535}, 7: {0, 65535, 1}, 2048: {65535, 1, 256, 65521}} {
+			s.Apply(besieged(numbers(a, weights, n)))
+			for range 8 {
+				port++
+				s.passes(testset.Web1, segment(testset.Web1, "10.1.1.10", port, "203.0.113.24", 65535, packet.SYN), testset.Srv1)
+				s.passes(testset.UplinkEast, segment(outside, fmt.Sprintf("198.18.0.%d", port), port, "203.0.113.24", 0, packet.SYN), testset.Srv1)
 			}
+			s.Compare()
 		}
 	}
 	for _, mtu := range []uint16{1, 20, 55, 67} {
-		s := newSiege(t, func(s *table.Set) {
+		s.Apply(besieged(func(s *table.Set) {
 			for _, u := range s.Uplinks {
 				u.MTU = mtu
 			}
-		})
+		}))
 		p := datagram(testset.DB2, "10.1.2.11", 5, "192.0.2.9", 53)
 		p.Payload = make([]byte, 40)
 		s.stops(testset.DB2, p, pipeline.ReasonTooBig)
 	}
 }
 
-// newNumbers is a siege on a pool of n members, all Srv1, behind all ports.
-func newNumbers(t *testing.T, a table.Algorithm, weights []uint16, n int) siege {
-	t.Helper()
-	return newSiege(t, func(s *table.Set) {
+// numbers makes PoolSrv one of n members, all Srv1, behind all ports.
+func numbers(a table.Algorithm, weights []uint16, n int) func(*table.Set) {
+	return func(s *table.Set) {
 		p := s.Pools[testset.PoolSrv]
 		m := p.Members[0]
-		p.Algorithm, p.Members = a, nil
-		p.SNAT = table.SNATPool
+		p.Algorithm, p.Members, p.SNAT = a, nil, table.SNATPool
 		for i := range 8 {
 			p.SNATAddrs = append(p.SNATAddrs, netip.AddrFrom4([4]byte{203, 0, 113, byte(200 + i)}))
 		}
@@ -431,5 +552,5 @@ func newNumbers(t *testing.T, a table.Algorithm, weights []uint16, n int) siege 
 		v := s.VIPs[table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}]
 		v.Servers = v.Servers[2:]
 		v.Servers[0].Services, v.Servers[0].MaxConns = []table.Service{{Proto: 6, First: 0, Last: 65535}}, 1<<32-1
-	})
+	}
 }

@@ -88,6 +88,10 @@ func (j *Judge) equal(what string, want, got any) {
 	}
 }
 
+// Fails returns how many connections to a member in a row failed; both say so
+// if Compare does.
+func (j *Judge) Fails(m table.MemberID) uint32 { return j.state.Fails(m) }
+
 // Sweep sweeps both.
 func (j *Judge) Sweep() {
 	j.t.Helper()
