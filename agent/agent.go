@@ -29,11 +29,8 @@ type Driver interface {
 	Apply(ctx context.Context, set *table.Set, b dataplane.Binding) error
 	// Sweep forgets what is over: see docs/pipeline.md, section 6.
 	Sweep(ctx context.Context) error
-	// Fails tells of each member how many connections in a row failed, of all
-	// time; 0 if it is missing.
-	Fails(ctx context.Context) (map[table.MemberID]uint32, error)
 	Close() error
-	metrics.Driver // with Status
+	metrics.Driver // with Status and Loads
 }
 
 // network is what an agent needs of monitor.Ports.
@@ -148,7 +145,12 @@ func (a *Agent) Apply(ctx context.Context, t *Tables) (err error) {
 	a.changed() // members whose monitors are gone are up
 	a.refresh()
 	a.log.Info("new tables are in force", "ports", len(t.Set.Ports), "pools", len(t.Set.Pools))
-	return pending.commit()
+	if err := pending.commit(); err != nil {
+		// They are in force: to say that they are not would be worse than to
+		// come up with the ones before after a restart.
+		a.log.Error("new tables are not kept for a restart", "error", err)
+	}
+	return nil
 }
 
 // withdraw removes what was made for tables that were not accepted because of
@@ -264,11 +266,15 @@ func (a *Agent) countFails(ctx context.Context) {
 		return
 	}
 	a.mu.Lock()
-	fails, err := a.driver.Fails(ctx)
+	loads, err := a.driver.Loads(ctx)
 	a.mu.Unlock()
 	if err != nil {
 		a.log.Warn("failed connections can not be counted", "error", err)
 		return
+	}
+	fails := map[table.MemberID]uint32{}
+	for id, l := range loads.Members {
+		fails[id] = l.Fails
 	}
 	a.monitors.Fails(fails)
 }

@@ -81,11 +81,6 @@ func (d *fakeDriver) Sweep(context.Context) error {
 	return nil
 }
 
-func (d *fakeDriver) Fails(context.Context) (map[table.MemberID]uint32, error) {
-	defer d.use()()
-	return maps.Clone(d.fails), nil
-}
-
 func (d *fakeDriver) Status(context.Context) (dataplane.Status, error) {
 	defer d.use()()
 	s := d.status
@@ -105,7 +100,12 @@ func (d *fakeDriver) Tallies(context.Context) (map[pipeline.TallyKey]pipeline.Ta
 }
 
 func (d *fakeDriver) Loads(context.Context) (dataplane.Loads, error) {
-	return dataplane.Loads{}, nil
+	defer d.use()()
+	l := dataplane.Loads{Members: map[table.MemberID]dataplane.Load{}}
+	for id, n := range d.fails {
+		l.Members[id] = dataplane.Load{Fails: n}
+	}
+	return l, nil
 }
 
 func (d *fakeDriver) PortDrops(context.Context) ([]dataplane.PortDrop, error) { return nil, nil }

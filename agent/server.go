@@ -87,7 +87,12 @@ func serveMetrics(ctx context.Context, log *slog.Logger, address string, a *Agen
 	mux := http.NewServeMux()
 	mux.Handle("GET "+metricsPath, metrics.Handler(a.sample))
 	server := newServer(log, mux)
-	go server.Serve(l)
+	server.WriteTimeout = time.Minute
+	go func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("metrics are not served any more", "error", err)
+		}
+	}()
 	log.Info("metrics", "address", l.Addr())
 	return func() error { return shutdown(server) }, nil
 }

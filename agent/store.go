@@ -119,7 +119,16 @@ func (s *store) write(name string, v any) (f *file, err error) {
 }
 
 // commit replaces the file that was there, all or nothing.
-func (f *file) commit() error { return os.Rename(f.temp, f.path) }
+func (f *file) commit() error {
+	if err := os.Rename(f.temp, f.path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(f.path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
 
 // drop removes what was written, unless it was committed.
 func (f *file) drop() { os.Remove(f.temp) }

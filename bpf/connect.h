@@ -166,7 +166,7 @@ __noinline int connect_flow(struct work *x)
 		f->flags |= FLOW_NAT;
 	got = reserve_port(x);
 	if (got == TAKEN) {
-		drop_at(w, STAGE_CONNECT, 0, 0, w->snat == SNAT_NONE ? REASON_TUPLE_IN_USE : REASON_SNAT_EXHAUSTED);
+		drop_at(w, STAGE_CONNECT, 0, 0, w->snat == SNAT_ONE_TO_ONE || port_block(x) ? REASON_SNAT_EXHAUSTED : REASON_TUPLE_IN_USE);
 		return 0;
 	}
 	if (got == FULL) {

@@ -3,6 +3,7 @@ package bpf
 import (
 	"encoding/binary"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"strings"
 
@@ -101,9 +102,9 @@ func (v *view) gatewayRules(c *classified) *gatewayRules {
 				all = append(all, both)
 				listed += len(both)
 			}
-		}
-		if v.limit(listed, maxListed, "rules for its pairs of groups", func() string { return c.rs.Name }) {
-			return nil
+			if v.limit(listed, maxListed, "rules for its pairs of groups", func() string { return c.rs.Name }) {
+				return nil
+			}
 		}
 	}
 	numbers := numbersOf(all)
@@ -134,27 +135,33 @@ func (m matcher) matches(sets []table.AddrSetID) bool {
 // classes divides the identities of the sets that one side of c's rules names.
 func (v *view) classes(c *classified, side func(*table.Rule) matcher) classes {
 	none := matchingRules(c, side, nil)
-	byIdentity := map[uint32][]uint32{}
-	var all [][]uint32
+	byIdentity := map[uint32]string{} // list keys
+	lists := map[string][]uint32{}    // each once
 	for _, set := range c.sets() {
 		for i := range v.u.e.parts.bySet[set] {
 			id := v.number(i)
-			if id == 0 || byIdentity[id] != nil {
+			if _, done := byIdentity[id]; done || id == 0 {
 				continue
 			}
 			rules := matchingRules(c, side, i.members)
 			if slices.Equal(rules, none) {
 				continue
 			}
-			byIdentity[id] = rules
-			all = append(all, rules)
+			key := string(listKey(rules))
+			if lists[key] == nil {
+				lists[key] = rules
+				if v.limit(len(lists), maxPairs, "classes of groups", func() string { return c.rs.Name }) {
+					return classes{}
+				}
+			}
+			byIdentity[id] = key
 		}
 	}
 	out := classes{of: map[uint32]uint32{}, rules: map[uint32][]uint32{0: none}}
-	numbers := numbersOf(all)
-	for id, rules := range byIdentity {
-		n := numbers[string(listKey(rules))]
-		out.of[id], out.rules[n] = n, rules
+	numbers := numbersOf(slices.Collect(maps.Values(lists)))
+	for id, key := range byIdentity {
+		n := numbers[key]
+		out.of[id], out.rules[n] = n, lists[key]
 	}
 	return out
 }

@@ -15,13 +15,14 @@ inline_fn void less_open(__u32 kind, __u32 id)
 }
 
 /* A connection that a virtual server took is over: the first CPU to see that
- * takes it off. */
-static __noinline void load_off(struct flow *o)
+ * takes it off. False: another one was. */
+static __noinline bool load_off(struct flow *o)
 {
 	if (__sync_val_compare_and_swap(&o->loaded, 1, 0) != 1)
-		return;
+		return false;
 	less_open(GAUGE_SERVER, o->server);
 	less_open(GAUGE_MEMBER, o->member);
+	return true;
 }
 
 /* What answers a SYN that is refused; a client can not make its member say it otherwise. */
@@ -59,9 +60,10 @@ inline_fn void tally_add(__u32 kind, __u32 id, __u64 hits, __u64 packets, __u64 
 		if (!t)
 			return;
 	}
-	t->hits += hits;
-	t->packets += packets;
-	t->bytes += bytes;
+	/* a packet may interrupt a sweep on this CPU */
+	__sync_fetch_and_add(&t->hits, hits);
+	__sync_fetch_and_add(&t->packets, packets);
+	__sync_fetch_and_add(&t->bytes, bytes);
 }
 
 /* Adds to all that a connection is counted for. */
@@ -79,12 +81,14 @@ static __noinline void tally_flow(const struct flow *o, __u64 hits, __u64 packet
 static __noinline void tally_traffic(struct flow *o, const struct flow *r)
 {
 	__u64 packets = o->packets + r->packets, bytes = o->bytes + r->bytes;
+	__u64 had = o->tallied_packets, had_bytes = o->tallied_bytes;
 
-	if (packets == o->tallied_packets)
+	/* less: the reply has just been entered anew */
+	if (packets <= had || bytes < had_bytes ||
+	    __sync_val_compare_and_swap(&o->tallied_packets, had, packets) != had)
 		return;
-	tally_flow(o, 0, packets - o->tallied_packets, bytes - o->tallied_bytes);
-	o->tallied_packets = packets;
 	o->tallied_bytes = bytes;
+	tally_flow(o, 0, packets - had, bytes - had_bytes);
 }
 
 /* A pair is about to be deleted; expired: it was not alive any more. */
@@ -96,8 +100,7 @@ static __noinline void let_go(struct flow *o, const struct flow *r, __u8 proto, 
 	tally_traffic(o, r);
 	if (!o->server)
 		return;
-	load_off(o);
-	if (!expired || proto != IPPROTO_TCP || o->state != STATE_NEW)
+	if (!load_off(o) || !expired || proto != IPPROTO_TCP || o->state != STATE_NEW)
 		return;
 	g = bpf_map_lookup_elem(&weft_gauges, &k);
 	if (g)

@@ -23,7 +23,7 @@ inline_fn bool log_allowed(__u64 now, __u32 rate)
 		return false;
 	earned = (now - b->since) / (1000000000ull / rate);
 	if (earned) {
-		b->since = now;
+		b->since = earned > LOG_BURST ? now : b->since + earned * (1000000000ull / rate);
 		b->lines = b->lines + earned > LOG_BURST ? LOG_BURST : b->lines + earned;
 	}
 	if (!b->lines)
@@ -32,10 +32,12 @@ inline_fn bool log_allowed(__u64 now, __u32 rate)
 	return true;
 }
 
-/* Writes the line of the rule that decided; action: enum rule_action. */
+/* Writes the line of the rule that decided; action: enum rule_action. A
+ * gateway's rule has seen w->gw_*, others the addresses as they are. */
 __noinline int log_rule(struct walk *w, __u32 stage, __u32 id, __u32 action)
 {
 	struct config *c = config();
+	bool gateway = stage == STAGE_GATEWAY_IN || stage == STAGE_GATEWAY_OUT;
 	struct log_line *l;
 	__u64 now;
 
@@ -60,9 +62,9 @@ __noinline int log_rule(struct walk *w, __u32 stage, __u32 id, __u32 action)
 	l->again = w->mode == MODE_AGAIN;
 	l->pad = 0;
 	l->asked = w->t;
-	l->src = w->src;
-	l->dst = w->dst;
-	l->dport = w->dport;
+	l->src = gateway ? w->gw_src : w->src;
+	l->dst = gateway ? w->gw_dst : w->dst;
+	l->dport = gateway ? bpf_htons(w->gw_svc) : w->dport;
 	l->pad2[0] = l->pad2[1] = l->pad2[2] = 0;
 	bpf_ringbuf_submit(l, 0);
 	return 0;

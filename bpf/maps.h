@@ -2,7 +2,7 @@
 /* The maps, all pinned by name. Sizes are defaults that the loader may change. */
 #pragma once
 
-#include "types.h"
+#include "state.h"
 #include "stages.h"
 
 #include <bpf/bpf_helpers.h>
@@ -77,5 +77,5 @@ static __always_inline void count(__u32 counter)
 	__u64 *n = bpf_map_lookup_elem(&weft_counters, &counter);
 
 	if (n)
-		*n += 1;
+		__sync_fetch_and_add(n, 1); /* a packet may interrupt a sweep on this CPU */
 }

@@ -45,10 +45,10 @@ __noinline int count_drop(struct work *x)
 	if (n)
 		*n += 1;
 	n = bpf_map_lookup_elem(&weft_port_drops, &k);
+	if (!n && bpf_map_update_elem(&weft_port_drops, &k, &one, BPF_NOEXIST)) /* another CPU may have made it */
+		n = bpf_map_lookup_elem(&weft_port_drops, &k);
 	if (n)
 		*n += 1;
-	else
-		bpf_map_update_elem(&weft_port_drops, &k, &one, BPF_NOEXIST);
 	switch (k.reason) {
 	case REASON_DFW_RULE:
 	case REASON_GATEWAY_RULE:

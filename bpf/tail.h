@@ -46,14 +46,20 @@ inline_fn struct held *held_get(struct work *x, __u32 n)
 	return bpf_map_lookup_elem(&weft_held, &x->held);
 }
 
-/* Deletes a fragment, if it is there, that nobody will send any more. */
-static __noinline void give_up_held(const struct held_key *k)
+/* Counts a held fragment that is dropped. */
+static __noinline void drop_held(__u32 reason)
 {
-	__u32 reason = REASON_FRAGMENT;
 	__u64 *n = bpf_map_lookup_elem(&weft_drops, &reason);
 
-	if (!bpf_map_delete_elem(&weft_held, k) && n)
-		*n += 1;
+	if (n)
+		__sync_fetch_and_add(n, 1); /* a packet may interrupt a sweep on this CPU */
+}
+
+/* Deletes a fragment, if it is there, that nobody will send any more. */
+inline_fn void give_up_held(const struct held_key *k)
+{
+	if (!bpf_map_delete_elem(&weft_held, k))
+		drop_held(REASON_FRAGMENT);
 }
 
 /* Whether fragments of x's datagram, x->held.f, are held. */
@@ -149,8 +155,8 @@ static long send_follower(__u64 n, struct following *c)
 	struct work *x = c->x;
 	struct held *h = held_get(x, n);
 	struct flow *e;
+	__u32 len, reason;
 	__u16 total;
-	__u32 len;
 	__u8 ttl;
 
 	if (!h)
@@ -158,10 +164,16 @@ static long send_follower(__u64 n, struct following *c)
 	len = h->len;
 	ttl = h->data[ETH_LEN + 8];
 	total = be16(h->data + ETH_LEN + 2);
+	reason = REASON_FRAGMENT;
 	if (age(x->now, h->seen) > HELD_TICKS || len < ETH_LEN + IP_LEN || len > HELD_BYTES)
 		goto out;
-	if (x->fresh.hops && (ttl <= x->fresh.hops || (x->fresh.mtu && total > x->fresh.mtu)))
+	reason = REASON_TTL_EXCEEDED;
+	if (x->fresh.hops && ttl <= x->fresh.hops)
 		goto out;
+	reason = REASON_TOO_BIG;
+	if (x->fresh.hops && x->fresh.mtu && total > x->fresh.mtu)
+		goto out;
+	reason = REASON_INTERNAL;
 	if (bpf_skb_change_tail(skb, len, 0) || bpf_skb_store_bytes(skb, 0, h->data, len, 0) ||
 	    bpf_skb_pull_data(skb, ETH_LEN + IP_LEN) || !write_packet(skb, x, false) || !send_copy(skb, x))
 		goto out;
@@ -170,7 +182,10 @@ static long send_follower(__u64 n, struct following *c)
 		e->packets++;
 		e->bytes += total;
 	}
+	reason = REASON_NONE;
 out:
+	if (reason)
+		drop_held(reason);
 	bpf_map_delete_elem(&weft_held, &x->held);
 	return 0;
 }

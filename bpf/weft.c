@@ -113,6 +113,7 @@ struct plain {
 	__u8 ttl;
 	__u8 tcp; /* flags; 0 for UDP */
 	__u16 total;
+	__u16 head; /* bytes of IP and transport header */
 };
 
 /* Reads a whole TCP or UDP packet that opens nothing; false: not one. */
@@ -138,12 +139,14 @@ inline_fn bool plain_packet(struct __sk_buff *skb, struct tuple *t, struct plain
 		if (tcp->doff < 5 || total < IP_LEN + tcp->doff * 4)
 			return false;
 		p->tcp = *(__u8 *)(data + L4_OFF + 13);
+		p->head = IP_LEN + tcp->doff * 4;
 	} else if (ip->protocol == IPPROTO_UDP) {
 		struct udphdr *udp = data + L4_OFF;
 
 		if (total < IP_LEN + 8 || bpf_ntohs(udp->len) < 8)
 			return false;
 		p->tcp = 0;
+		p->head = IP_LEN + 8;
 	} else {
 		return false;
 	}
@@ -205,7 +208,7 @@ inline_fn int fast(struct __sk_buff *skb, __u32 zone)
 	f = bpf_map_lookup_elem(&weft_flows, &k);
 	if (!f || f->generation != c->generation || !same_entry(skb, f) || (f->hops && p.ttl <= f->hops))
 		goto slow;
-	if (f->mtu && (p.total > f->mtu || skb->gso_size) && f->hops)
+	if (f->mtu && f->hops && (skb->gso_size ? skb->gso_size + p.head : p.total) > f->mtu)
 		goto slow;
 	now = clock_tick(c);
 	/* Once a tick: is it alive, and is the other half still there? To look

@@ -153,9 +153,6 @@ func (d *fakeDriver) Status(context.Context) (dataplane.Status, error) {
 // Sweep has nothing to forget.
 func (d *fakeDriver) Sweep(context.Context) error { return nil }
 
-// Fails counts nothing: the fake sees no connection.
-func (d *fakeDriver) Fails(context.Context) (map[table.MemberID]uint32, error) { return nil, nil }
-
 // What observers see: nothing.
 func (d *fakeDriver) Tallies(context.Context) (map[pipeline.TallyKey]pipeline.Tally, error) {
 	return nil, nil

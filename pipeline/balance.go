@@ -11,7 +11,7 @@ import (
 // The slots of a pool that one choice looks at, and the source ports of what a
 // virtual server translates (§8, §10).
 const (
-	maxTurns    = 64
+	maxTries    = 64
 	maxCompared = 256
 
 	firstServerPort = 1024
@@ -203,7 +203,8 @@ func (w *walk) slot(p *pool) (*table.Member, Why) {
 	if p.Algorithm == table.IPHash {
 		from, why = HashAddr(w.t.Src), WhyIPHash
 	}
-	for i := range uint32(maxTurns) {
+	from %= n
+	for i := range uint32(maxTries) {
 		if m := p.slots[(from+i)%n]; w.st.hasRoom(m) {
 			return m, why
 		}

@@ -29,6 +29,9 @@ type Driver struct {
 	held    held
 	config  bpf.WeftConfig
 	counted counted
+	// evicted is the highest number of flow entries that Status has found to
+	// have given way: it can only be told from counts taken one after another.
+	evicted uint64
 	rest    func()        // of the Apply that is under way: what is left when it returns
 	done    chan struct{} // closed when the rest of the last Apply is done; nil: there was none
 }
@@ -270,8 +273,8 @@ func (d *Driver) wait() error {
 }
 
 // Apply implements dataplane.Driver. It returns when the Set is in force; rows
-// that show the old Set too are settled meanwhile, for which the next call of
-// another method waits.
+// that show the old Set too are settled meanwhile, for which the next change
+// waits.
 func (d *Driver) Apply(ctx context.Context, set *table.Set, b dataplane.Binding) error {
 	return d.locked(func() error {
 		if err := ctx.Err(); err != nil {

@@ -123,7 +123,7 @@ func (v *viewer) connection(k *bpf.WeftFlowKey, f *bpf.WeftFlow) (*dataplane.Con
 }
 
 // The bits of a flow's flags that are read here, and of a zone. Source:
-// bpf/types.h.
+// bpf/state.h.
 const (
 	flowReply  = 1
 	flowUplink = 8

@@ -84,10 +84,16 @@ func (d *Driver) mapUse(ctx context.Context, s *dataplane.Status) error {
 		return err
 	}
 	use := dataplane.MapUse{Name: bpf.WeftMapWeftFlows, Entries: flows, Max: int(d.objs.WeftFlows.MaxEntries())}
-	// what came and neither left nor is there gave way to newer connections
-	if gone := s.Counters["flows_entered"] - s.Counters["flows_removed"]; gone > uint64(flows) {
-		use.Evicted = gone - uint64(flows)
+	// What came before the pass and neither left until after it nor is there
+	// gave way to newer connections: at least so many.
+	removed, err := sum(d.objs.WeftCounters, uint32(bpf.WeftCounterCOUNTER_FLOWS_REMOVED))
+	if err != nil {
+		return err
 	}
+	if entered := s.Counters["flows_entered"]; entered > removed+uint64(flows) {
+		d.evicted = max(d.evicted, entered-removed-uint64(flows))
+	}
+	use.Evicted = d.evicted
 	s.Maps = append(s.Maps, use)
 	return nil
 }
