@@ -28,8 +28,9 @@ func newLogsCommand(env *Env, look onlooker) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "logs",
 		Short: "Print the log lines of firewall rules",
-		Long: `Prints the lines of firewall rules with logged: true: one for each connection
-that such a rule let pass, and one for each packet that it dropped. A line is
+		Long: `Prints the lines of firewall rules with logged: true: one for each packet
+that would begin a connection and that such a rule let pass (another rule may
+have dropped it later), and one for each packet that it dropped. A line is
 printed once: some thousand wait until somebody reads them.
 
 Each CPU writes at most 1000 lines a second, so that a flood of packets costs

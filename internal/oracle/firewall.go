@@ -16,12 +16,12 @@ import (
 // Source: NSX admin guide, "Distributed Firewall".
 func (w *walk) filter(own member, remote netip.Addr, out bool) bool {
 	list, _ := intent.Find[*intent.PolicyExcludeList](w.o.tree, intent.ExcludeListPath)
-	if list != nil && w.o.selects(list.Members, own.port) {
+	if w.o.isMonitor(own.port) || list != nil && w.o.selects(list.Members, own.port) {
 		return true
 	}
 	done := "no category"
 	for _, pr := range w.o.rules() {
-		if pr.policy.Category == done || !w.o.matches(pr, own, remote, out, w.now) {
+		if pr.policy.Category == done || !w.matches(pr, own, remote, out) {
 			continue
 		}
 		switch {
@@ -30,13 +30,12 @@ func (w *walk) filter(own member, remote netip.Addr, out bool) bool {
 			continue
 		case pr.rule.Action == "ALLOW":
 			w.v.Allowed = append(w.v.Allowed, pr.rule.Path)
+			w.strict = w.strict || pr.policy.IsTCPStrict()
 			return true
 		case pr.rule.Action == "DROP":
 			w.drop("dfw_rule")
-		case w.now.Proto == protoTCP:
-			w.refuse("dfw_rule", "rst", w.sent.Dst)
 		default:
-			w.refuse("dfw_rule", "icmp 3/13", w.sent.Dst)
+			w.reject("dfw_rule")
 		}
 		w.v.RulePath, w.v.RuleID = pr.rule.Path, pr.rule.RuleID
 		return false
@@ -55,11 +54,15 @@ type policyRule struct {
 // sequence_number, rule by sequence_number, ties by path; the default section
 // is the last of all.
 func (o *Oracle) rules() []policyRule {
+	if o.sorted != nil {
+		return o.sorted
+	}
 	categories := []string{"Ethernet", "Emergency", "Infrastructure", "Environment", "Application", ""}
 	var out []policyRule
 	for _, r := range every[*intent.Rule](o.tree, "Rule") {
-		p, _ := intent.Find[*intent.SecurityPolicy](o.tree, r.PolicyPath())
-		out = append(out, policyRule{p, r})
+		if p, ok := intent.Find[*intent.SecurityPolicy](o.tree, r.PolicyPath()); ok {
+			out = append(out, policyRule{p, r})
+		}
 	}
 	last := func(p *intent.SecurityPolicy) int {
 		return slices.Index([]bool{false, true}, p.Path == intent.DefaultPolicyPath)
@@ -74,13 +77,14 @@ func (o *Oracle) rules() []policyRule {
 			strings.Compare(a.rule.Path, b.rule.Path),
 		)
 	})
+	o.sorted = out
 	return out
 }
 
 // matches reports whether a rule is for this packet at this vNIC. Direction
 // OUT is from the vNIC: its own side is the source.
-func (o *Oracle) matches(pr policyRule, own member, remote netip.Addr, out bool, p Packet) bool {
-	r := pr.rule
+func (w *walk) matches(pr policyRule, own member, remote netip.Addr, out bool) bool {
+	o, r := w.o, pr.rule
 	if r.Disabled || r.IPProtocol == "IPV6" || out && r.Direction == "IN" || !out && r.Direction == "OUT" {
 		return false
 	}
@@ -92,10 +96,13 @@ func (o *Oracle) matches(pr policyRule, own member, remote netip.Addr, out bool,
 	if !everywhere(scope) && !o.selects(scope, own.port) {
 		return false
 	}
-	if services := o.tree.RuleServices(r); services != nil && !served(services, p) {
+	if r.ViaVirtualServer && !w.viaVIP {
 		return false
 	}
-	src, dst := []member{own}, o.whoIs(remote, own.port)
+	if services := o.tree.RuleServices(r); services != nil && !served(services, w.at) {
+		return false
+	}
+	src, dst := []member{own}, o.whoIs(remote, owner(o.segmentOf(own.port)))
 	if !out {
 		src, dst = dst, src
 	}

@@ -128,13 +128,13 @@ func TestGroups(t *testing.T) {
 	w := newWorld(t)
 	w.segment("web", w.tier1("red"), "10.1.0.1/24", "a 10.1.0.5", "b 10.1.0.6")
 	w.group("outside", &intent.IPAddressExpression{IPAddresses: []string{"198.51.100.9"}})
-	o := New(w.tree, links)
+	o := New(w.tree, Facts{Transit: links})
 	at, _ := intent.Find[*intent.SegmentPort](w.tree, "/infra/segments/web/ports/a")
 	for _, r := range rows {
 		peers := intent.Peers{Groups: []string{w.group("g", r.expr...)}}
 		var have []string
 		for _, a := range []struct{ name, addr string }{{"a", "10.1.0.5"}, {"b", "10.1.0.6"}, {"out", "198.51.100.9"}} {
-			if o.side(peers, false, o.whoIs(netip.MustParseAddr(a.addr), at)) {
+			if o.side(peers, false, o.whoIs(netip.MustParseAddr(a.addr), owner(o.segmentOf(at)))) {
 				have = append(have, a.name)
 			}
 		}

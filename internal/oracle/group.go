@@ -15,13 +15,12 @@ type member struct {
 	addr netip.Addr
 }
 
-// whoIs returns what an address may be as a port sees it: itself, and the
-// bindings with it. Tenants may use the same addresses: one that the port's own
-// router has means a port of that router; any other means, if several have it,
-// the port that the Tier-0 routes it to.
-func (o *Oracle) whoIs(a netip.Addr, at *intent.SegmentPort) []member {
+// whoIs returns what an address may be as an owner sees it, that of the port
+// that asks: itself, and the bindings with it. Tenants may use the same
+// addresses: one that the owner has means a port of its own; any other means,
+// if several have it, the port that the Tier-0 routes it to.
+func (o *Oracle) whoIs(a netip.Addr, here string) []member {
 	out := []member{{addr: a}}
-	here := owner(o.segmentOf(at))
 	for _, m := range o.endpoints() {
 		if m.addr != a {
 			continue
@@ -74,6 +73,9 @@ func (o *Oracle) owners() map[string][]netip.Prefix {
 	for _, t := range append(o.tree.OfType("Tier0"), o.tree.OfType("Tier1")...) {
 		path := t.Meta().Path
 		o.owned[path] = append(o.owned[path], o.natPrefixes(path)...)
+		for _, a := range append(o.vips(path), o.snatAddresses(path)...) {
+			o.owned[path] = append(o.owned[path], host(a))
+		}
 	}
 	return o.owned
 }

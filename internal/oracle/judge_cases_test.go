@@ -105,19 +105,29 @@ func tagged(tag string) *intent.Group {
 }
 
 // sent reads `port source destination protocol/port`; a port is segment/id, or
-// up0. A fifth word l2 sends it to the neighbour, ttl=n sets the TTL.
+// up0. A fifth word l2 sends it to the neighbour, ttl=n sets the TTL, from=n the
+// source port, which is 40000 without.
 func sent(text string) oracle.Packet {
 	f := strings.Fields(text)
 	p := oracle.Packet{Port: up0, Src: netip.MustParseAddr(f[1]), Dst: netip.MustParseAddr(f[2]), Proto: 6, SrcPort: 40000, TTL: 64, ToGateway: true}
 	if s, id, ok := strings.Cut(f[0], "/"); ok {
 		p.Port = "/infra/segments/" + s + "/ports/" + id
 	}
-	n, _ := strconv.Atoi(strings.TrimPrefix(f[3], "tcp/"))
+	proto, to, _ := strings.Cut(f[3], "/")
+	if proto == "udp" {
+		p.Proto = 17
+	}
+	n, _ := strconv.Atoi(to)
 	p.DstPort = uint16(n)
 	for _, word := range f[4:] {
-		if ttl, ok := strings.CutPrefix(word, "ttl="); ok {
-			p.TTL, _ = strconv.Atoi(ttl)
-		} else {
+		name, value, _ := strings.Cut(word, "=")
+		n, _ := strconv.Atoi(value)
+		switch name {
+		case "ttl":
+			p.TTL = n
+		case "from":
+			p.SrcPort = uint16(n)
+		case "l2":
 			p.ToGateway = false
 		}
 	}
@@ -278,8 +288,8 @@ func TestCases(t *testing.T) {
 				}
 			}
 			court := newCourt(t, plant(t, all))
-			_, redEnd := court.transit(red)
-			_, blueEnd := court.transit(blue)
+			_, redEnd := court.facts.Transit(red)
+			_, blueEnd := court.facts.Transit(blue)
 			ends := strings.NewReplacer("RED", redEnd.String(), "BLUE", blueEnd.String())
 			for _, r := range c.rows {
 				v, differs := court.hear(t, sent(r.packet))

@@ -1,6 +1,8 @@
 package oracle_test
 
 import (
+	gocmp "cmp"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -25,7 +27,7 @@ import (
 type court struct {
 	tree    *intent.Tree
 	oracle  *oracle.Oracle
-	transit oracle.Transit
+	facts   oracle.Facts
 	index   *pipeline.Index
 	devices map[string]table.PortID // by policy path
 	paths   map[table.PortID]string
@@ -38,28 +40,40 @@ func newCourt(t *testing.T, tree *intent.Tree) *court {
 	if len(sets) != 1 {
 		t.Fatalf("%d Sets, want one", len(sets))
 	}
-	c := &court{tree: tree, devices: map[string]table.PortID{}, paths: map[table.PortID]string{}, rules: map[uint32]string{}}
 	for _, set := range sets {
-		c.index = pipeline.NewIndex(set)
-		c.transit = links(set)
-		c.oracle = oracle.New(tree, c.transit)
-		for id, p := range set.Ports {
-			c.devices[p.Path], c.paths[id] = id, p.Path
+		return courtOf(tree, set, nil)
+	}
+	return nil
+}
+
+// courtOf calls both judges; monitors found some members down.
+func courtOf(tree *intent.Tree, set *table.Set, down map[oracle.Member]bool) *court {
+	c := &court{tree: tree, devices: map[string]table.PortID{}, paths: map[table.PortID]string{}, rules: map[uint32]string{}}
+	c.facts = oracle.Facts{Transit: links(set), MemberID: members(set), MonitorMAC: monitors(set), Down: down}
+	c.oracle = oracle.New(tree, c.facts)
+	health := map[table.MemberID]table.Health{}
+	for m := range down {
+		if id := c.facts.MemberID(m); id != 0 {
+			health[id] = table.Health{Down: true}
 		}
-		for id, u := range set.Uplinks {
-			c.devices[u.Path], c.paths[id] = id, u.Path
-		}
-		for _, rs := range set.Rulesets {
-			for _, r := range rs.Rules {
-				c.rules[r.ID] = r.Path
-			}
+	}
+	c.index = pipeline.NewIndex(set.WithHealth(health))
+	for id, p := range set.Ports {
+		c.devices[p.Path], c.paths[id] = id, p.Path
+	}
+	for id, u := range set.Uplinks {
+		c.devices[u.Path], c.paths[id] = id, u.Path
+	}
+	for _, rs := range set.Rulesets {
+		for _, r := range rs.Rules {
+			c.rules[r.ID] = r.Path
 		}
 	}
 	return c
 }
 
 // links reads the ends of the Tier-1s' links from the Tier-0's routes to them.
-func links(set *table.Set) oracle.Transit {
+func links(set *table.Set) func(string) (netip.Addr, netip.Addr) {
 	ends := map[string]netip.Addr{}
 	for _, r := range set.Routes {
 		if r.Kind == table.RouteDown && r.Prefix == netip.PrefixFrom(r.Via, 32) {
@@ -67,6 +81,28 @@ func links(set *table.Set) oracle.Transit {
 		}
 	}
 	return func(tier1 string) (netip.Addr, netip.Addr) { return ends[tier1].Prev(), ends[tier1] }
+}
+
+// members reads the numbers of pool members from their pools.
+func members(set *table.Set) func(oracle.Member) table.MemberID {
+	ids := map[oracle.Member]table.MemberID{}
+	for _, p := range set.Pools {
+		for _, m := range p.Members {
+			ids[oracle.Member{Pool: p.Path, Addr: m.Addr, Port: m.Port}] = m.ID
+		}
+	}
+	return func(m oracle.Member) table.MemberID { return ids[m] }
+}
+
+// monitors reads the Ethernet addresses of load balancers' own ports.
+func monitors(set *table.Set) func(string) string {
+	macs := map[string]string{}
+	for _, p := range set.Ports {
+		macs[p.Path] = packet.MAC(p.MAC).String()
+	}
+	return func(port string) string {
+		return gocmp.Or(macs[port], "02:00:00:00:00:00")
+	}
 }
 
 // nobody is a MAC address that no random tree gives to a port.
@@ -147,7 +183,7 @@ func (c *court) got(t *testing.T, p oracle.Packet, ttl int) (outcome, pipeline.R
 	}
 	for _, s := range res.Steps {
 		switch {
-		case s.FWRule == nil:
+		case s.FWRule == nil, strings.HasSuffix(s.FWRule.Path, "/implied-default-rule"): // the latter is in no intent
 		case s.Reason == pipeline.ReasonNone:
 			out.Allowed = append(out.Allowed, s.FWRule.Path)
 		case res.Rule != 0:
@@ -190,6 +226,9 @@ func answerOf(frame []byte) string {
 		return "rst " + from
 	case transport[0] == packet.ICMPEchoReply:
 		return "echo " + from
+	}
+	if transport[0] == packet.ICMPUnreachable && transport[1] == 4 {
+		return fmt.Sprintf("icmp 3/4 mtu %d %s", binary.BigEndian.Uint16(transport[6:]), from)
 	}
 	return fmt.Sprintf("icmp %d/%d %s", transport[0], transport[1], from)
 }
@@ -246,7 +285,11 @@ func TestJudges(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				r := rand.New(rand.NewPCG(seed, 3))
-				c := newCourt(t, oracle.RandomTree(r, oracle.Small()))
+				size := oracle.Small()
+				if seed%2 == 0 {
+					size = oracle.Full()
+				}
+				c := newCourt(t, oracle.RandomTree(r, size))
 				edges := oracle.EdgesOf(c.tree)
 				for i := range packetsPerTree {
 					p := oracle.RandomPacket(r, edges)

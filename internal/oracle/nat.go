@@ -64,6 +64,7 @@ type half struct {
 	src, dst []netip.Prefix
 	to       netip.Prefix
 	matched  []netip.Prefix // what is translated
+	exact    bool           // one to one also if it is one address
 }
 
 // outward returns the part of a rule for packets that leave upwards. REFLEXIVE
@@ -71,7 +72,7 @@ type half struct {
 func outward(r *intent.PolicyNatRule) (half, bool) {
 	switch r.Action {
 	case "SNAT", "NO_SNAT", "REFLEXIVE":
-		return half{src: r.Sources(), dst: r.Destinations(), to: r.Translated(), matched: r.Sources()}, true
+		return half{src: r.Sources(), dst: r.Destinations(), to: r.Translated(), matched: r.Sources(), exact: r.Action == "REFLEXIVE"}, true
 	}
 	return half{}, false
 }
@@ -132,55 +133,85 @@ func covers(list []netip.Prefix, a netip.Addr) bool {
 // docs/pipeline.md, "Bounds".
 const maxTranslations = 2
 
-// translateDestination applies DNAT; false: the packet was dropped.
-func (w *walk) translateDestination(v visit) bool {
-	r, h, port := w.o.natRule(v.path, v.from, w.now, inward)
-	if r == nil || r.Action == "NO_DNAT" {
+// inwards applies DNAT and the gateway firewall to what comes from above;
+// false: the packet was dropped.
+func (w *walk) inwards(v visit) bool {
+	r, h, port := w.o.natRule(v.path, v.from, w.at, inward)
+	outside := w.at
+	if r != nil && r.Action != "NO_DNAT" {
+		if w.dsts++; w.dsts > maxTranslations {
+			w.drop("nat_depth")
+			return false
+		}
+		w.at.Dst, w.v.DstSeenPool, _ = h.pick(w.at.Dst)
+		if port != 0 {
+			w.at.DstPort = port
+		}
+	}
+	return w.guard(v.path, v.from, false, r, outside)
+}
+
+// outwards applies the gateway firewall and SNAT to what leaves upwards, by an
+// interface if the router is a Tier-0; false: the packet was dropped. Replies
+// pass, and so does what a virtual server of this router sends.
+func (w *walk) outwards(router, iface string) bool {
+	if w.mode == back || w.atVIP == router {
 		return true
 	}
-	if w.dstTimes++; w.dstTimes > maxTranslations {
-		w.drop("nat_depth")
+	if own, ok := w.askedFrom(router, iface); ok {
+		w.block, w.exact = true, false
+		return w.translateSource(own)
+	}
+	r, h, _ := w.o.natRule(router, iface, w.at, outward)
+	outside, exact := w.at, false
+	var pool netip.Prefix
+	translates := r != nil && r.Action != "NO_SNAT"
+	if translates {
+		outside.Src, pool, exact = h.pick(w.at.Src)
+	}
+	if !w.guard(router, iface, true, r, outside) {
 		return false
 	}
-	w.now.Dst, w.v.DstSeenPool = h.pick(w.now.Dst)
-	if port != 0 {
-		w.now.DstPort = port
+	if !translates {
+		return true
 	}
+	if !w.translateSource(outside.Src) {
+		return false
+	}
+	w.v.SrcSeenPool, w.block, w.exact = pool, !exact, exact
 	return true
 }
 
-// translateSource applies SNAT; false: the packet was dropped.
-func (w *walk) translateSource(router, iface string) bool {
-	r, h, _ := w.o.natRule(router, iface, w.now, outward)
-	if r == nil || r.Action == "NO_SNAT" {
-		return true
-	}
-	if w.srcTimes++; w.srcTimes > maxTranslations {
+// translateSource gives the packet another source; false: it was one too many.
+func (w *walk) translateSource(a netip.Addr) bool {
+	if len(w.sources) == maxTranslations {
 		w.drop("nat_depth")
 		return false
 	}
-	w.now.Src, w.v.SrcSeenPool = h.pick(w.now.Src)
+	w.sources = append(w.sources, w.at.Src)
+	w.at.Src = a
 	return true
 }
 
-// pick returns the translated address, and the pool if there was a choice. NSX
-// uses a CIDR as a pool with its first and last address too; one of the size of
-// the network that is translated maps one to one.
-func (h half) pick(a netip.Addr) (netip.Addr, netip.Prefix) {
+// pick returns the translated address, the pool if there was a choice, and
+// whether each address has its own. NSX uses a CIDR as a pool with its first
+// and last address too; one of the size of the network that is translated maps
+// one to one.
+func (h half) pick(a netip.Addr) (to netip.Addr, pool netip.Prefix, exact bool) {
 	size := uint64(1) << (32 - h.to.Bits())
 	if size == 1 {
-		return h.to.Addr(), netip.Prefix{}
+		return h.to.Addr(), netip.Prefix{}, h.exact
 	}
 	for _, p := range h.matched {
 		if !p.Contains(a) {
 			continue
 		}
 		if p.Bits() == h.to.Bits() {
-			return plus(h.to.Addr(), number(a)-number(p.Addr())), netip.Prefix{}
+			return plus(h.to.Addr(), number(a)-number(p.Addr())), netip.Prefix{}, true
 		}
 		break
 	}
-	return plus(h.to.Addr(), uint64(hash(words(a)...))%size), h.to
+	return plus(h.to.Addr(), uint64(hash(words(a)...))%size), h.to, false
 }
 
 // number returns an IPv4 address as a number.

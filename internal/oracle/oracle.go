@@ -1,9 +1,18 @@
-// Package oracle judges the first packet of a connection by linear scans over
-// intent, as an independent opinion for tests of the forwarders.
+// Package oracle judges packets by linear scans over intent and over a list of
+// the connections so far, as an independent opinion for tests of the
+// forwarders.
 //
 // It shares no code with the compiler and none with the forwarders: it answers
 // from NSX's words and docs/pipeline.md what they answer from tables. It is
 // meant to be obviously right, not fast.
+//
+//	oracle.go    Judge: packets and verdicts
+//	walk.go      routers on the way; route.go, nat.go, firewall.go, gateway.go,
+//	             lb.go, monitor.go: what a packet meets there; group.go: who an
+//	             address is
+//	past.go      Past: connections; connect.go new ones; related.go fragments and
+//	             ICMP errors
+//	random*.go   trees and first packets; story.go sequences of events
 package oracle
 
 import (
@@ -11,29 +20,50 @@ import (
 	"slices"
 
 	"github.com/weft-net/weft/intent"
+	"github.com/weft-net/weft/packet"
+	"github.com/weft-net/weft/table"
 )
 
-// Transit returns the two addresses of the link between the Tier-1 at a policy
-// path and its Tier-0. The /31 links are spread over the Tier-0's transit
-// subnets by the compiler, so its caller has to tell.
-type Transit func(tier1 string) (tier0End, tier1End netip.Addr)
+// Facts is what intent does not say.
+type Facts struct {
+	// Transit returns the two addresses of the link between the Tier-1 at a
+	// policy path and its Tier-0. The /31 links are spread over the Tier-0's
+	// transit subnets by the compiler.
+	Transit func(tier1 string) (tier0End, tier1End netip.Addr)
+	// MemberID returns the number that a member has in its compiled pool; nil
+	// if there are no pools. IP_HASH spreads clients by it.
+	MemberID func(Member) table.MemberID
+	// MonitorMAC returns the Ethernet address of a load balancer's own port
+	// at a path; nil if no pool has monitors.
+	MonitorMAC func(port string) string
+	// Down is the members that monitors found down.
+	Down map[Member]bool
+}
+
+func (f Facts) down(m Member) bool { return f.Down[m] }
 
 // Oracle judges packets in one Tree, which must not change meanwhile. It
 // remembers what it read of the Tree, and nothing of packets; it is not safe
 // for concurrent use.
 type Oracle struct {
 	tree    *intent.Tree
-	transit Transit
-	ports   []member                           // all bindings of all ports that work
-	ways    map[string][]route                 // by router
-	nats    map[string][]*intent.PolicyNatRule // by router
-	owned   map[string][]netip.Prefix          // by owner
+	facts   Facts
+	ports   []member                             // all bindings of all ports that work
+	ways    map[string][]route                   // by router
+	nats    map[string][]*intent.PolicyNatRule   // by router
+	owned   map[string][]netip.Prefix            // by owner
+	sorted  []policyRule                         // the distributed firewall's
+	asking  []monitor                            // of load balancers
+	servers map[string][]*intent.LBVirtualServer // by router or distributed load balancer
 }
 
-// New returns an Oracle for a valid tree. transit is asked for every Tier-1
-// that has a Tier-0.
-func New(tree *intent.Tree, transit Transit) *Oracle {
-	return &Oracle{tree: tree, transit: transit, ways: map[string][]route{}, nats: map[string][]*intent.PolicyNatRule{}}
+// New returns an Oracle for a valid tree. facts.Transit is asked for every
+// Tier-1 that has a Tier-0.
+func New(tree *intent.Tree, facts Facts) *Oracle {
+	return &Oracle{
+		tree: tree, facts: facts, ways: map[string][]route{}, nats: map[string][]*intent.PolicyNatRule{},
+		servers: map[string][]*intent.LBVirtualServer{},
+	}
 }
 
 // IP protocol numbers. Source: IANA, Assigned Internet Protocol Numbers.
@@ -44,13 +74,14 @@ const (
 	protoSCTP = 132
 )
 
-// Packet is the first packet of a connection, for TCP a SYN.
+// Packet is one packet as it comes in. The fields from Flags on are for
+// packets of a Past; a packet that Judge judges alone needs none of them.
 type Packet struct {
 	Port     string     // policy path of the segment port, or Tier-0 interface, that it comes in by
 	Src, Dst netip.Addr // IPv4
 	Proto    uint8
 	// SrcPort and DstPort are valid iff Proto is TCP, UDP or SCTP; for ICMP
-	// SrcPort is the identifier.
+	// echo SrcPort is the identifier, also of a reply.
 	SrcPort, DstPort   uint16
 	ICMPType, ICMPCode uint8 // valid iff Proto is ICMP
 	TTL                int
@@ -58,6 +89,57 @@ type Packet struct {
 	// to the MAC of the port that owns Dst on the sender's segment, or to an
 	// unknown one. Not used for packets from an interface.
 	ToGateway bool
+
+	Flags  packet.Flags // valid iff Proto is TCP
+	Astray bool         // the frame goes to a MAC that nobody has; not with ToGateway
+	Forged bool         // the frame comes from a MAC that nobody has
+	Size   int          // bytes of the IP packet; less than its headers: those alone
+	// ID, Offset and More tell the fragments of a datagram: Offset is in units
+	// of 8 bytes, and a packet that is whole has neither Offset nor More.
+	ID     uint16
+	Offset uint16
+	More   bool
+	// Quote is what an ICMP error tells of, as its sender had got it; Cut says
+	// that the quote ends too early.
+	Quote packet.Tuple
+	Cut   bool
+}
+
+// tuple names the packet's direction. Source: docs/pipeline.md, "Words".
+func (p Packet) tuple() packet.Tuple {
+	t := packet.Tuple{Src: p.Src, Dst: p.Dst, Proto: packet.Proto(p.Proto)}
+	switch p.Proto {
+	case protoTCP, protoUDP, protoSCTP:
+		t.SrcPort, t.DstPort = p.SrcPort, p.DstPort
+	case protoICMP:
+		switch p.ICMPType {
+		case packet.ICMPEchoRequest:
+			t.SrcPort = p.SrcPort
+		case packet.ICMPEchoReply:
+			t.DstPort = p.SrcPort
+		}
+	}
+	return t
+}
+
+// of returns the packet with a tuple instead of its own.
+func (p Packet) of(t packet.Tuple) Packet {
+	p.Src, p.Dst, p.Proto, p.SrcPort, p.DstPort = t.Src, t.Dst, uint8(t.Proto), t.SrcPort, t.DstPort
+	if t.Proto == packet.ICMP {
+		p.ICMPType, p.ICMPCode = packet.ICMPEchoRequest, 0
+		if t.DstPort != 0 {
+			p.ICMPType, p.SrcPort = packet.ICMPEchoReply, t.DstPort
+		}
+	}
+	return p
+}
+
+// later reports whether the packet is a fragment behind the first one.
+func (p Packet) later() bool { return p.Offset > 0 }
+
+// tells reports whether the packet is an ICMP error.
+func (p Packet) tells() bool {
+	return p.Proto == protoICMP && !p.later() && slices.Contains([]uint8{3, 11, 12}, p.ICMPType)
 }
 
 // Disposition is how a packet ends.
@@ -68,6 +150,7 @@ const (
 	Delivered Disposition = "delivered"
 	Dropped   Disposition = "dropped"
 	Answered  Disposition = "answered" // by a router, echo only
+	Held      Disposition = "held"     // a fragment that waits for its first one
 )
 
 // Verdict is what becomes of a packet.
@@ -88,64 +171,89 @@ type Verdict struct {
 	SrcSeenPool, DstSeenPool netip.Prefix
 
 	// Hops is the address by which each router that took one off the TTL
-	// tells that it ran out; the last may be the one where it did.
+	// tells that it ran out; the last may be the one where it did. It is
+	// empty for packets of known connections.
 	Hops       []netip.Addr
 	Answer     string     // echo, rst, or icmp type/code; empty: silence
 	AnswerFrom netip.Addr // valid iff Answer is not empty
+
+	// What a Past tells besides.
+
+	New bool // the packet made a connection
+	// Seen is the tuple that it leaves with, valid iff Delivered; of an ICMP
+	// error it has no ports, and Quote is what that quotes now.
+	Seen, Quote packet.Tuple
+	TTL         int // that it leaves with; valid iff Delivered
+	// DstMAC and SrcMAC are the frame's if To is a port; zero otherwise.
+	DstMAC, SrcMAC intent.MAC
+	NextHop        netip.Addr // of an interface; invalid: the destination itself
+	Server         string     // path of the virtual server that took the connection; empty: none
+	Member         Member     // valid iff Server is not empty
+	// Why is what made that member the chosen one when the connection was
+	// made: persistence, round_robin, least_connections or ip_hash.
+	Why      string
+	Released []Verdict // of fragments that waited for this first one
 }
 
-// Judge returns what becomes of p.
+// Judge returns what becomes of the first packet of a connection, for TCP a
+// SYN, before which there was none.
 func (o *Oracle) Judge(p Packet) Verdict {
-	w := &walk{o: o, sent: p, now: p}
-	w.begin()
-	w.v.SrcSeen, w.v.DstSeen, w.v.DstPortSeen = w.now.Src, w.now.Dst, w.now.DstPort
-	return w.v
+	if p.Proto == protoTCP {
+		p.Flags = packet.SYN
+	}
+	return NewPast().Judge(o, p, 1, 0)
 }
 
-// walk is one packet on its way.
-type walk struct {
-	o         *Oracle
-	sent, now Packet
-	v         Verdict
-	routers   int
-	srcTimes  int // translations of the source so far
-	dstTimes  int
+// hasDevice reports whether packets come from a port or interface: not from
+// ports that are switched off, nor from a Node's own.
+func (o *Oracle) hasDevice(path string) bool {
+	if _, ok := intent.Find[*intent.Tier0Interface](o.tree, path); ok {
+		return true
+	}
+	port, ok := o.portAt(path)
+	return ok && o.works(port) && o.nodeAt(path) == nil
 }
 
-// drop ends the walk in silence.
-func (w *walk) drop(reason string) { w.v.Disposition, w.v.Reason = Dropped, reason }
-
-// refuse ends the walk with an answer to the sender.
-func (w *walk) refuse(reason, answer string, from netip.Addr) {
-	w.drop(reason)
-	w.v.Answer, w.v.AnswerFrom = answer, from
+// nodeAt returns the Node whose own port is at path, or nil.
+func (o *Oracle) nodeAt(path string) *intent.Node {
+	for _, n := range every[*intent.Node](o.tree, "Node") {
+		if n.PortPath == path {
+			return n
+		}
+	}
+	return nil
 }
 
-// begin takes the packet in.
-func (w *walk) begin() {
-	port, isPort := intent.Find[*intent.SegmentPort](w.o.tree, w.now.Port)
-	uplink, isUplink := intent.Find[*intent.Tier0Interface](w.o.tree, w.now.Port)
-	if !isUplink && (!isPort || !w.o.works(port)) {
-		w.drop("no_port")
-		return
+// nobody is a MAC address that no port has.
+var nobody = intent.MAC{0x02, 0xff, 0, 0, 0, 1}
+
+// routerMAC is that of every router. Source: facts on NSX distributed routers.
+var routerMAC = intent.MAC{0x02, 0x50, 0x56, 0x56, 0x44, 0x52}
+
+// MACs returns the Ethernet addresses of p's frame. A packet from an interface
+// has none that matter.
+func (o *Oracle) MACs(p Packet) (src, dst intent.MAC) {
+	src, dst = nobody, nobody
+	port, ok := o.portAt(p.Port)
+	if !ok {
+		return src, dst
 	}
-	if reason := unsound(w.now); reason != "" {
-		w.drop(reason)
-		return
+	for i, b := range port.Bindings() {
+		if (i == 0 || b.Addr == p.Src) && !p.Forged {
+			src = b.MAC
+		}
 	}
-	if isPort && !w.o.owns(port, w.now.Src) {
-		w.drop("spoofguard")
-		return
+	for _, other := range intent.List[*intent.SegmentPort](o.tree, port.SegmentPath()) {
+		for _, b := range other.Bindings() {
+			if b.Addr == p.Dst && !p.Astray {
+				dst = b.MAC
+			}
+		}
 	}
-	if reason := unrelated(w.now); reason != "" {
-		w.drop(reason)
-		return
+	if p.ToGateway {
+		dst = routerMAC
 	}
-	if isPort {
-		w.segment(port, w.now.ToGateway)
-		return
-	}
-	w.router(visit{path: uplink.RouterPath(), in: uplink.Addresses()[0].Addr(), above: true, from: uplink.Path})
+	return src, dst
 }
 
 // unsound returns why a header cannot be on the wire. Source: RFC 1122
@@ -157,182 +265,14 @@ func unsound(p Packet) string {
 		return "martian"
 	case d[0] >= 224:
 		return "multicast"
-	case p.Proto != protoICMP:
+	case p.Proto == protoTCP && p.Offset == 1:
+		return "fragment"
+	case p.Proto != protoICMP, p.later(), p.tells():
 		return ""
-	}
-	switch p.ICMPType {
-	case 0, 8:
-		if p.ICMPCode == 0 {
-			return ""
-		}
-	case 3, 11, 12:
+	case p.ICMPCode == 0 && (p.ICMPType == packet.ICMPEchoRequest || p.ICMPType == packet.ICMPEchoReply):
 		return ""
 	}
 	return "icmp_type"
-}
-
-// unrelated returns why an ICMP message begins no connection.
-func unrelated(p Packet) string {
-	switch {
-	case p.Proto != protoICMP || p.ICMPType == 8:
-		return ""
-	case p.ICMPType == 0:
-		return "no_connection"
-	}
-	return "icmp_unrelated"
-}
-
-// segment takes the packet from a port: distributed firewall, then the
-// neighbour on the segment or the segment's router.
-func (w *walk) segment(port *intent.SegmentPort, routed bool) {
-	s := w.o.segmentOf(port)
-	own, ok := w.o.endpoint(s.Path, w.now.Src)
-	if !ok || own.port != port {
-		w.drop("spoofguard")
-		return
-	}
-	if !w.filter(own, w.now.Dst, true) {
-		return
-	}
-	if !routed {
-		d, ok := w.o.endpoint(s.Path, w.now.Dst)
-		if !ok {
-			w.drop("mac_unknown")
-			return
-		}
-		w.deliver(d)
-		return
-	}
-	if s.RouterPath() == "" || len(s.Subnets) == 0 {
-		w.drop("no_gateway")
-		return
-	}
-	w.router(visit{path: s.RouterPath(), in: gatewayFor(s, w.now.Src)})
-}
-
-// gatewayFor returns the segment's gateway in the subnet of a, else its first.
-func gatewayFor(s *intent.Segment, a netip.Addr) netip.Addr {
-	var first netip.Addr
-	for _, g := range s.Gateways() {
-		if g.Contains(a) {
-			return g.Addr()
-		}
-		if !first.IsValid() {
-			first = g.Addr()
-		}
-	}
-	return first
-}
-
-// deliver hands the packet to a port, behind which may be a Node's router.
-func (w *walk) deliver(d member) {
-	if !w.filter(d, w.now.Src, false) {
-		return
-	}
-	for _, n := range every[*intent.Node](w.o.tree, "Node") {
-		if n.PortPath == d.port.Path {
-			w.router(visit{path: n.Path, in: d.addr, above: true})
-			return
-		}
-	}
-	w.v.Disposition, w.v.To = Delivered, d.port.Path
-}
-
-// visit is one router on the way.
-type visit struct {
-	path  string     // policy path of the router
-	in    netip.Addr // its address on the side that the packet came in by
-	above bool       // it came from the upper router, an uplink, or a Node's own port
-	from  string     // path of that uplink, or of the Tier-1 below; empty: neither
-}
-
-// maxRouters bounds a packet's way. Source: docs/pipeline.md, "Bounds".
-const maxRouters = 8
-
-// router passes the packet through one router. Distributed and service part
-// are one hop (NSX shows one address for both in a traceroute).
-func (w *walk) router(v visit) {
-	if w.routers++; w.routers > maxRouters {
-		w.drop("router_loop")
-		return
-	}
-	if w.o.misplaced(v, w.now.Src) {
-		w.drop("urpf")
-		return
-	}
-	if v.above && !w.translateDestination(v) {
-		return
-	}
-	r := w.o.lookup(v.path, w.now.Dst)
-	switch r.kind {
-	case local:
-		w.local()
-		return
-	case natted:
-		w.drop("no_listener")
-		return
-	}
-	w.v.Hops = append(w.v.Hops, v.in)
-	if w.now.TTL <= 1 {
-		w.refuse("ttl_exceeded", "icmp 11/0", v.in)
-		return
-	}
-	w.now.TTL--
-	w.forward(v, r)
-}
-
-// local is a packet to an address of the router itself.
-func (w *walk) local() {
-	switch w.now.Proto {
-	case protoICMP:
-		w.v.Disposition, w.v.Answer, w.v.AnswerFrom = Answered, "echo", w.sent.Dst
-	case protoUDP:
-		w.refuse("no_listener", "icmp 3/3", w.now.Dst)
-	default:
-		w.drop("no_listener")
-	}
-}
-
-// forward does what the route says.
-func (w *walk) forward(v visit, r route) {
-	upwards := r.kind == up || r.kind == uplink || r.kind == node
-	switch {
-	case r.kind == none, r.kind == discard, upwards && v.above:
-		w.refuse("no_route", "icmp 3/0", v.in)
-	case r.kind == connected:
-		w.neighbour(v, r.segment, w.now.Dst)
-	case r.kind == static:
-		w.neighbour(v, r.segment, r.hops[0].addr)
-	case r.kind == down:
-		_, end := w.o.transit(r.to)
-		w.router(visit{path: r.to, in: end, above: true})
-	case r.kind == up:
-		if w.translateSource(v.path, "") {
-			end, _ := w.o.transit(v.path)
-			w.router(visit{path: r.to, in: end, from: v.path})
-		}
-	case r.kind == uplink:
-		h := r.hops[int(flowHash(w.sent)%uint32(len(r.hops)))]
-		if w.translateSource(v.path, h.iface) {
-			w.v.Disposition, w.v.To = Delivered, h.iface
-		}
-	case r.kind == node:
-		if w.translateSource(v.path, "") {
-			n, _ := intent.Find[*intent.Node](w.o.tree, v.path)
-			port, _ := intent.Find[*intent.SegmentPort](w.o.tree, n.PortPath)
-			w.segment(port, len(r.hops) > 0)
-		}
-	}
-}
-
-// neighbour delivers to the port that owns a on a segment of the router.
-func (w *walk) neighbour(v visit, segment string, a netip.Addr) {
-	d, ok := w.o.endpoint(segment, a)
-	if !ok {
-		w.refuse("no_endpoint", "icmp 3/1", v.in)
-		return
-	}
-	w.deliver(d)
 }
 
 // every returns all objects of a type in the order of their paths.
@@ -348,6 +288,11 @@ func every[T intent.Object](t *intent.Tree, resourceType string) []T {
 func (o *Oracle) works(p *intent.SegmentPort) bool { return p.IsUp() && o.segmentOf(p).IsUp() }
 
 func (o *Oracle) segmentOf(p *intent.SegmentPort) *intent.Segment {
+	for _, m := range o.monitors() {
+		if m.port == p {
+			return m.segment
+		}
+	}
 	s, _ := intent.Find[*intent.Segment](o.tree, p.SegmentPath())
 	return s
 }
@@ -364,10 +309,16 @@ func (o *Oracle) endpoint(segment string, a netip.Addr) (member, bool) {
 			return m, true
 		}
 	}
+	for _, m := range o.monitors() {
+		if m.segment.Path == segment && a == netip.MustParseAddr(monitorAddress) {
+			return member{m.port, a}, true
+		}
+	}
 	return member{}, false
 }
 
-// endpoints returns all bindings of all ports that work.
+// endpoints returns all bindings of all ports that work, without load
+// balancers' own.
 func (o *Oracle) endpoints() []member {
 	if o.ports != nil {
 		return o.ports
@@ -381,4 +332,26 @@ func (o *Oracle) endpoints() []member {
 		}
 	}
 	return o.ports
+}
+
+// mac returns the Ethernet address of a binding.
+func (m member) mac() intent.MAC {
+	for _, b := range m.port.Bindings() {
+		if b.Addr == m.addr {
+			return b.MAC
+		}
+	}
+	return intent.MAC{}
+}
+
+// length returns the bytes of the IP packet: Size, or what its headers need.
+func (p Packet) length() int {
+	least := 20 + map[uint8]int{protoTCP: 20, protoUDP: 8, protoICMP: 8, protoSCTP: 12}[p.Proto]
+	switch {
+	case p.later():
+		least = 20
+	case p.tells() && !p.Cut:
+		least = 56
+	}
+	return max(p.Size, least)
 }

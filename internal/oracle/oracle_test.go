@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/weft-net/weft/intent"
+	"github.com/weft-net/weft/packet"
 )
 
 const (
@@ -92,9 +93,9 @@ func links(tier1 string) (netip.Addr, netip.Addr) {
 	return netip.MustParseAddr(fmt.Sprintf("100.64.%d.0", third)), netip.MustParseAddr(fmt.Sprintf("100.64.%d.1", third))
 }
 
-// packet reads `segment/port source destination protocol[/port]`, from the port
+// parsed reads `segment/port source destination protocol[/port]`, from the port
 // up0 with `up0 …`; a fifth word l2 sends it to the neighbour.
-func packet(text string) Packet {
+func parsed(text string) Packet {
 	f := strings.Fields(text)
 	p := Packet{Port: up0, Src: netip.MustParseAddr(f[1]), Dst: netip.MustParseAddr(f[2]), TTL: 64, ToGateway: true}
 	if f[0] != "up0" {
@@ -140,7 +141,7 @@ type row struct{ packet, want string }
 func (w *world) judge(rows ...row) {
 	w.t.Helper()
 	for _, r := range rows {
-		if got := summary(New(w.tree, links).Judge(packet(r.packet))); got != r.want {
+		if got := summary(New(w.tree, Facts{Transit: links}).Judge(parsed(r.packet))); got != r.want {
 			w.t.Errorf("%s: got %q, want %q", r.packet, got, r.want)
 		}
 	}
@@ -175,17 +176,17 @@ func TestTraceroutes(t *testing.T) {
 		{"pods/busybox 192.168.1.3 10.244.0.18 udp/33434", "vm 10.244.0.35>10.244.0.18:33434", "192.168.1.1 10.244.0.33"},
 		{"podvm/vm 10.244.0.18 10.244.0.67 udp/33434", "dfw_rule deny-all-ingress", "10.244.0.17 100.64.144.0 100.64.200.1"},
 	}
-	o := New(w.tree, links)
+	o := New(w.tree, Facts{Transit: links})
 	for _, r := range rows {
 		hops := strings.Fields(r.hops)
 		for ttl := 1; ttl <= len(hops); ttl++ {
-			p := packet(r.packet)
+			p := parsed(r.packet)
 			p.TTL = ttl
 			if got, want := summary(o.Judge(p)), "ttl_exceeded, icmp 11/0 "+hops[ttl-1]; got != want {
 				t.Errorf("%s: TTL %d: got %q, want %q", r.packet, ttl, got, want)
 			}
 		}
-		v := o.Judge(packet(r.packet))
+		v := o.Judge(parsed(r.packet))
 		if diff := cmp.Diff(r.hops, strings.Trim(fmt.Sprint(v.Hops), "[]")); diff != "" || summary(v) != r.want {
 			t.Errorf("%s: got %q, want %q; hops (-want +got):\n%s", r.packet, summary(v), r.want, diff)
 		}
@@ -261,8 +262,10 @@ func TestNamespaceIsolation(t *testing.T) {
 		Disposition: Delivered, To: "/infra/segments/hackazon/ports/shop", Allowed: []string{intent.DefaultRulePath, allow + "/rules/TCP.80-ingress-allow"},
 		SrcSeen: netip.MustParseAddr("10.244.0.18"), DstSeen: netip.MustParseAddr("10.244.0.34"), DstPortSeen: 80,
 		Hops: []netip.Addr{netip.MustParseAddr("10.244.0.17"), netip.MustParseAddr("100.64.8.0"), netip.MustParseAddr("100.64.16.1")},
+		New:  true, TTL: 61, SrcMAC: routerMAC, DstMAC: intent.MAC{2, 0, 0, 0, 0, 2},
+		Seen: packet.Tuple{Src: netip.MustParseAddr("10.244.0.18"), Dst: netip.MustParseAddr("10.244.0.34"), Proto: packet.TCP, SrcPort: 40000, DstPort: 80},
 	}
-	got := New(w.tree, links).Judge(packet(there))
+	got := New(w.tree, Facts{Transit: links}).Judge(parsed(there))
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Errorf("verdict (-want +got):\n%s", diff)
 	}
@@ -352,7 +355,7 @@ func TestTranslation(t *testing.T) {
 		row{"web/third 10.1.0.7 198.51.100.1 tcp/80", "up0 192.168.105.50>198.51.100.1:80"},
 		row{"web/vm 10.1.0.5 10.9.0.20 tcp/80", "no_listener"},
 	)
-	v := New(w.tree, links).Judge(packet("web/other 10.1.0.6 198.51.100.9 tcp/80"))
+	v := New(w.tree, Facts{Transit: links}).Judge(parsed("web/other 10.1.0.6 198.51.100.9 tcp/80"))
 	if pool := netip.MustParsePrefix("10.9.1.0/30"); v.SrcSeenPool != pool || !pool.Contains(v.SrcSeen) {
 		t.Errorf("pool: source %s of %s, want one of %s", v.SrcSeen, v.SrcSeenPool, pool)
 	}
@@ -371,9 +374,9 @@ func TestUplinks(t *testing.T) {
 	}})
 	used := map[string]bool{}
 	for i := range 64 {
-		p := packet("web/vm 10.1.0.5 198.51.100.9 tcp/80")
+		p := parsed("web/vm 10.1.0.5 198.51.100.9 tcp/80")
 		p.SrcPort = uint16(1024 + i)
-		used[New(w.tree, links).Judge(p).To] = true
+		used[New(w.tree, Facts{Transit: links}).Judge(p).To] = true
 	}
 	if diff := cmp.Diff(map[string]bool{up0: true, up2: true}, used); diff != "" {
 		t.Errorf("uplinks (-want +got):\n%s", diff)

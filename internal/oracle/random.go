@@ -21,11 +21,21 @@ type Size struct {
 	Policies int
 	Rules    int // of each policy
 	NATRules int // of each router
+	Gateway  int // policies of the gateway firewall
+	Servers  int // virtual servers
+	Pools    int // at least 1 if there are Servers
 }
 
 // Small is a Size whose trees a person can read.
 func Small() Size {
 	return Size{Uplinks: 2, Tier1s: 5, Segments: 3, Ports: 3, Nodes: 3, Groups: 8, Policies: 6, Rules: 5, NATRules: 4}
+}
+
+// Full returns a Size like Small, with load balancers and a gateway firewall.
+func Full() Size {
+	s := Small()
+	s.Tier1s, s.Policies, s.Rules, s.Gateway, s.Servers, s.Pools = 3, 3, 3, 2, 14, 6
+	return s
 }
 
 // RandomTree returns a valid tree: one Tier-0 with its uplinks, Tier-1s whose
@@ -51,13 +61,19 @@ func RandomTree(r *rand.Rand, size Size) *intent.Tree {
 		b.policy(i)
 	}
 	b.rest()
+	b.balancers()
+	for i := range b.size.Gateway {
+		b.gatewayPolicy(i)
+	}
 	return b.t
 }
 
-// builder makes one tree.
+// builder makes one tree, or changes of it.
 type builder struct {
 	*rand.Rand
 	t      *intent.Tree
+	later  []intent.Change // what put would have done; see changing
+	whole  bool            // t is whole: put changes nothing
 	size   Size
 	macs   int
 	groups []string
@@ -67,6 +83,10 @@ const provider = "/infra/tier-0s/provider"
 
 // put applies one object if it is valid.
 func (b *builder) put(path string, o intent.Object) bool {
+	if b.whole {
+		b.later = append(b.later, intent.Put(path, o))
+		return true
+	}
 	_, problems := b.t.Apply([]intent.Change{intent.Put(path, o)})
 	return !intent.HasErrors(problems)
 }
@@ -99,9 +119,13 @@ func (b *builder) provider() {
 	var hops []intent.RouterNexthop
 	for i := range uplinks {
 		net := one(b.Rand, 0, i, i, i)
-		b.put(b.text(uplinkN, i), &intent.Tier0Interface{
+		up := &intent.Tier0Interface{
 			Subnets: []intent.InterfaceSubnet{{IPAddresses: []string{b.text("172.20.%d.%d", net, 2+i)}, PrefixLen: 24}},
-		})
+		}
+		if b.size.Gateway > 0 {
+			up.MTU = one(b.Rand, 0, 0, 576, 1500)
+		}
+		b.put(b.text(uplinkN, i), up)
 		hop := intent.RouterNexthop{IPAddress: b.text("172.20.%d.1", net), AdminDistance: 1 + b.IntN(2)}
 		if b.chance(20) {
 			hop.Scope = []string{b.text(uplinkN, b.IntN(uplinks))}
@@ -145,6 +169,10 @@ func (b *builder) tenant(i int) {
 			Subnets:                 []string{one(b.Rand, b.text("10.%d.0.0/16", net), b.text("10.%d.0.0/24", net), b.text("10.222.%d.0/24", i))},
 			RouteAdvertisementTypes: some(b.Rand, "TIER1_CONNECTED", "TIER1_NAT"),
 		})
+	}
+	if b.size.Servers > 0 {
+		t.RouteAdvertisementTypes = append(t.RouteAdvertisementTypes, some(b.Rand, "TIER1_LB_VIP", "TIER1_LB_SNAT")...)
+		t.DisableFirewall = b.chance(10)
 	}
 	b.put(path, t)
 	b.put(path+"/locale-services/default", &intent.LocaleServices{EdgeClusterPath: edges})
@@ -345,6 +373,12 @@ func (b *builder) nat(router, net, in string) {
 		off := false
 		if b.chance(10) {
 			r.Enabled = &off
+		}
+		if b.size.Gateway > 0 {
+			r.FirewallMatch = one(b.Rand, "", "", "BYPASS", "MATCH_INTERNAL_ADDRESS", "MATCH_EXTERNAL_ADDRESS")
+			if r.Action[:2] == "NO" && r.FirewallMatch != "BYPASS" {
+				r.FirewallMatch = ""
+			}
 		}
 		b.put(b.text("%s/nat/%s/nat-rules/r%d", router, one(b.Rand, "INTERNAL", "USER", "USER", "DEFAULT"), i), r)
 	}

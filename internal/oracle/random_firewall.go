@@ -114,6 +114,10 @@ func (b *builder) policy(i int) {
 		Category:       one(b.Rand, "Ethernet", "Emergency", "Infrastructure", "Environment", "Environment", "Application", "Application", ""),
 		SequenceNumber: b.IntN(3), Scope: b.appliedTo(),
 	}
+	if b.size.Servers > 0 && b.chance(60) {
+		off := false
+		p.TCPStrict = &off
+	}
 	b.put(path, p)
 	for j := range b.IntN(b.size.Rules + 1) {
 		r := &intent.Rule{
@@ -130,6 +134,9 @@ func (b *builder) policy(i int) {
 		b.ruleServices(r)
 		if b.chance(30) {
 			r.RuleID = int64(1000 + 10*i + j)
+		}
+		if b.size.Servers > 0 {
+			r.ViaVirtualServer = b.chance(15)
 		}
 		b.put(b.text("%s/rules/r%d", path, j), r)
 	}

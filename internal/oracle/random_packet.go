@@ -16,7 +16,7 @@ type Edges struct {
 	workloads []*intent.SegmentPort // that are no Node's
 	uplinks   []*intent.Tier0Interface
 	addresses []netip.Addr
-	nat       []netip.Addr // that routers have for NAT
+	nat       []netip.Addr // that routers have for NAT and virtual servers
 	ports     []uint16
 }
 
@@ -147,6 +147,14 @@ func edgeAddresses(t *intent.Tree) []netip.Addr {
 			if p := v.Translated(); p.IsValid() {
 				add(p)
 			}
+		case *intent.LBService:
+			add(host(netip.MustParseAddr(monitorAddress)))
+		case *intent.LBVirtualServer:
+			add(host(v.Address()))
+		case *intent.LBPool:
+			for _, a := range v.SNATAddresses() {
+				add(host(a))
+			}
 		case *intent.Group:
 			add(v.Addresses()...)
 		case *intent.Rule:
@@ -157,7 +165,8 @@ func edgeAddresses(t *intent.Tree) []netip.Addr {
 	return out
 }
 
-// natAddresses returns the edges of the addresses that routers have for NAT.
+// natAddresses returns the edges of the addresses that routers have for NAT,
+// and VIPs.
 func natAddresses(t *intent.Tree) []netip.Addr {
 	var out []netip.Addr
 	for _, r := range every[*intent.PolicyNatRule](t, "PolicyNatRule") {
@@ -168,6 +177,9 @@ func natAddresses(t *intent.Tree) []netip.Addr {
 			out = append(out, edgesOf(r.Translated())...)
 			out = append(out, r.Translated().Addr().Next().Next()) // of the first workload
 		}
+	}
+	for _, v := range every[*intent.LBVirtualServer](t, "LBVirtualServer") {
+		out = append(out, v.Address())
 	}
 	return out
 }
@@ -193,6 +205,8 @@ func edgePorts(t *intent.Tree) []uint16 {
 			if p := v.TranslatedPort(); p != 0 {
 				add(intent.ServiceMatch{Proto: protoTCP, First: p, Last: p})
 			}
+		case *intent.LBVirtualServer:
+			add(t.LBMatches(v)...)
 		}
 	}
 	return out

@@ -24,7 +24,7 @@ func TestRandomCoverage(t *testing.T) {
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		tree := RandomTree(r, Small())
-		o, edges := New(tree, inOrder), EdgesOf(tree)
+		o, edges := New(tree, Facts{Transit: inOrder}), EdgesOf(tree)
 		for _, object := range tree.All() {
 			types[object.Meta().ResourceType]++
 		}

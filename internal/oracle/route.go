@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/weft-net/weft/intent"
+	"github.com/weft-net/weft/packet"
 )
 
 // kind is what a route does. Of routes to one prefix the smaller kind wins:
@@ -16,6 +17,7 @@ type kind int
 
 const (
 	none kind = iota // no route
+	vip              // of virtual servers
 	local
 	connected
 	onLink // the subnet of an uplink, or of a Node's own port
@@ -104,7 +106,7 @@ func (o *Oracle) misplaced(v visit, src netip.Addr) bool {
 	_, tier0 := intent.Find[*intent.Tier0](o.tree, v.path)
 	switch {
 	case v.above:
-		inside := r.kind == connected || r.kind == local || r.kind == natted || r.kind == static
+		inside := r.kind == connected || r.kind == vip || r.kind == local || r.kind == natted || r.kind == static
 		return inside || tier0 && r.kind == down
 	case tier0 && v.from != "":
 		return r.kind != down || r.to != v.from
@@ -141,6 +143,12 @@ func (o *Oracle) routes(router string) []route {
 	for _, p := range o.natPrefixes(router) {
 		add(route{prefix: p, kind: natted})
 	}
+	for _, a := range o.vips(router) {
+		add(route{prefix: host(a), kind: vip})
+	}
+	for _, a := range o.snatAddresses(router) {
+		add(route{prefix: host(a), kind: natted})
+	}
 	for _, s := range o.staticsOf(router) {
 		if r := o.staticRoute(s); r.kind != none {
 			add(r)
@@ -152,7 +160,7 @@ func (o *Oracle) routes(router string) []route {
 	case *intent.Tier1:
 		// NSX gives each connected Tier-1 a default route to its Tier-0.
 		if v.Tier0Path != "" {
-			_, end := o.transit(router)
+			_, end := o.facts.Transit(router)
 			add(route{prefix: host(end), kind: local})
 			add(route{prefix: anywhere, kind: up, to: v.Tier0Path})
 		}
@@ -170,7 +178,7 @@ func (o *Oracle) downwards(tier0 string) []route {
 		if t.Tier0Path != tier0 {
 			continue
 		}
-		own, end := o.transit(t.Path)
+		own, end := o.facts.Transit(t.Path)
 		out = append(out, route{prefix: host(own), kind: local}, route{prefix: host(end), kind: down, to: t.Path, cause: t.Path})
 		for _, p := range o.advertised(t) {
 			out = append(out, route{prefix: p, kind: down, to: t.Path, cause: t.Path})
@@ -258,12 +266,21 @@ func (o *Oracle) advertised(t *intent.Tier1) []netip.Prefix {
 		}
 	}
 	for _, s := range o.segmentsOf(t.Path) {
+		if o.isMonitors(s) {
+			continue
+		}
 		for _, g := range s.Gateways() {
 			tell("TIER1_CONNECTED", g.Masked())
 		}
 	}
 	for _, p := range o.natPrefixes(t.Path) {
 		tell("TIER1_NAT", p)
+	}
+	for _, a := range o.vips(t.Path) {
+		tell("TIER1_LB_VIP", host(a))
+	}
+	for _, a := range o.snatAddresses(t.Path) {
+		tell("TIER1_LB_SNAT", host(a))
 	}
 	for _, s := range o.staticsOf(t.Path) {
 		if o.staticRoute(s).kind != none {
@@ -298,7 +315,11 @@ func advertises(t *intent.Tier1, kind string, p netip.Prefix) bool {
 }
 
 func (o *Oracle) segmentsOf(router string) []*intent.Segment {
-	return slices.DeleteFunc(every[*intent.Segment](o.tree, "Segment"), func(s *intent.Segment) bool { return s.RouterPath() != router })
+	list := every[*intent.Segment](o.tree, "Segment")
+	for _, m := range o.monitors() {
+		list = append(list, m.segment)
+	}
+	return slices.DeleteFunc(list, func(s *intent.Segment) bool { return s.RouterPath() != router })
 }
 
 func (o *Oracle) interfacesOf(router string) []*intent.Tier0Interface {
@@ -309,10 +330,10 @@ func (o *Oracle) staticsOf(router string) []*intent.StaticRoutes {
 	return slices.DeleteFunc(every[*intent.StaticRoutes](o.tree, "StaticRoutes"), func(s *intent.StaticRoutes) bool { return s.RouterPath() != router })
 }
 
-// flowHash is hash(tuple) of docs/pipeline.md, "Flow".
-func flowHash(p Packet) uint32 {
-	w := append(words(p.Src), words(p.Dst)...)
-	return hash(append(w, uint32(p.SrcPort)<<16|uint32(p.DstPort), uint32(p.Proto))...)
+// hashTuple is hash(tuple) of docs/pipeline.md, "Flow".
+func hashTuple(t packet.Tuple) uint32 {
+	w := append(words(t.Src), words(t.Dst)...)
+	return hash(append(w, uint32(t.SrcPort)<<16|uint32(t.DstPort), uint32(t.Proto))...)
 }
 
 func hash(words ...uint32) uint32 {
