@@ -31,7 +31,7 @@ const realAgentArgument = "lab-test-real-agent"
 func realSystem(t *testing.T) *System {
 	t.Helper()
 	need.BPF(t)
-	if err := MountBPF(); err != nil {
+	if err := ebpf.MountFS(); err != nil {
 		t.Fatal(err)
 	}
 	self, err := os.Executable()
@@ -39,7 +39,7 @@ func realSystem(t *testing.T) *System {
 		t.Fatal(err)
 	}
 	return &System{
-		StateDir: filepath.Join(t.TempDir(), "run"), PinDir: fmt.Sprintf("%s/weft-t%d", bpfFS, os.Getpid()),
+		StateDir: filepath.Join(t.TempDir(), "run"), PinDir: fmt.Sprintf("%s/weft-t%d", ebpf.FS, os.Getpid()),
 		Agent: []string{self, realAgentArgument},
 		Compile: func(tree *intent.Tree) (map[string]*table.Set, []intent.Problem) {
 			return compile.New().Update(tree, nil)

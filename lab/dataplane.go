@@ -42,21 +42,3 @@ func (s *System) unpin(lab string) error {
 	}
 	return nil
 }
-
-// bpfFS is where the kernel's BPF file system is mounted by convention.
-const bpfFS = "/sys/fs/bpf"
-
-// MountBPF mounts the BPF file system on /sys/fs/bpf if it is not.
-func MountBPF() error {
-	var st unix.Statfs_t
-	if err := unix.Statfs(bpfFS, &st); err != nil {
-		return fmt.Errorf("%s: %w", bpfFS, err)
-	}
-	if st.Type == unix.BPF_FS_MAGIC {
-		return nil
-	}
-	if err := unix.Mount("bpf", bpfFS, "bpf", 0, "mode=700"); err != nil {
-		return fmt.Errorf("%s: mount: %w", bpfFS, err)
-	}
-	return nil
-}

@@ -19,6 +19,7 @@ import (
 	"slices"
 
 	"github.com/weft-net/weft/dataplane"
+	"github.com/weft-net/weft/dataplane/ebpf"
 	"github.com/weft-net/weft/intent"
 	"github.com/weft-net/weft/internal/netns"
 	"github.com/weft-net/weft/table"
@@ -27,7 +28,7 @@ import (
 // Where labs are kept by default.
 const (
 	DefaultStateDir = "/run/weft"
-	DefaultPinDir   = bpfFS + "/weft"
+	DefaultPinDir   = ebpf.FS + "/weft"
 )
 
 // System is the machine that labs are built on. All fields but Progress and

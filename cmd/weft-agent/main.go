@@ -10,7 +10,6 @@ import (
 
 	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/dataplane/ebpf"
-	"github.com/weft-net/weft/lab"
 )
 
 func main() {
@@ -22,7 +21,7 @@ func main() {
 
 // open opens the eBPF data plane, whose pins need their file system.
 func open(pinDir string) (agent.Driver, error) {
-	if err := lab.MountBPF(); err != nil {
+	if err := ebpf.MountFS(); err != nil {
 		return nil, err
 	}
 	return ebpf.Open(pinDir)

@@ -33,7 +33,7 @@ func newSystem() (*lab.System, error) {
 
 // openDriver opens the eBPF data plane, whose pins need their file system.
 func openDriver(pinDir string) (dataplane.Driver, error) {
-	if err := lab.MountBPF(); err != nil {
+	if err := ebpf.MountFS(); err != nil {
 		return nil, err
 	}
 	return ebpf.Open(pinDir)
@@ -41,7 +41,7 @@ func openDriver(pinDir string) (dataplane.Driver, error) {
 
 // openForAgent is openDriver for an agent.
 func openForAgent(pinDir string) (agent.Driver, error) {
-	if err := lab.MountBPF(); err != nil {
+	if err := ebpf.MountFS(); err != nil {
 		return nil, err
 	}
 	return ebpf.Open(pinDir)

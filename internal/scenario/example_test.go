@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weft-net/weft/dataplane/ebpf"
 	"github.com/weft-net/weft/internal/need"
 	"github.com/weft-net/weft/internal/scenario"
-	"github.com/weft-net/weft/lab"
 )
 
 // exampleFile is what make lab builds.
@@ -62,7 +62,7 @@ func TestExampleInNamespaces(t *testing.T) {
 	need.Root(t)
 	need.BPF(t)
 	need.Tool(t, "ping", "traceroute", "curl")
-	if err := lab.MountBPF(); err != nil {
+	if err := ebpf.MountFS(); err != nil {
 		t.Fatal(err)
 	}
 	w, files, around := example(t)

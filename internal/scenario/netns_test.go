@@ -31,7 +31,7 @@ func TestNetns(t *testing.T) {
 	need.Root(t)
 	need.BPF(t)
 	need.Tool(t, "ping", "traceroute", "ip")
-	if err := lab.MountBPF(); err != nil {
+	if err := ebpf.MountFS(); err != nil {
 		t.Fatal(err)
 	}
 	play(t, true, newLived)
