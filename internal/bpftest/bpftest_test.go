@@ -9,6 +9,7 @@ import (
 	"github.com/weft-net/weft/internal/bpftest"
 	"github.com/weft-net/weft/internal/frames"
 	"github.com/weft-net/weft/internal/testset"
+	"github.com/weft-net/weft/packet"
 	"github.com/weft-net/weft/pipeline"
 	"github.com/weft-net/weft/table"
 )
@@ -84,5 +85,22 @@ func TestKernelIsPipelineOnLoadBalancers(t *testing.T) {
 			}
 			changing(t, r, sets, bpftest.New(t, sets[0], record))
 		})
+	}
+}
+
+// TestOtherProtocolBehindSNAT is a difference that random trees once found: a
+// protocol without ports whose tuple is taken has no other source port to try.
+func TestOtherProtocolBehindSNAT(t *testing.T) {
+	j := bpftest.New(t, testset.New(), true)
+	seen := map[pipeline.Reason]int{}
+	for proto := packet.Proto(50); proto < 70; proto++ { // some pairs leave by the same uplink
+		for from, src := range map[table.PortID]string{testset.Web1: "10.1.1.10", testset.Web2: "10.1.1.11"} {
+			s := testset.Spec(from, src, "198.18.0.9")
+			s.Proto = proto
+			seen[j.Run(from, packet.Build(s)).Reason]++
+		}
+	}
+	if seen[pipeline.ReasonNone] == 0 || seen[pipeline.ReasonTupleInUse] == 0 {
+		t.Errorf("%v, want %v among them", seen, pipeline.ReasonTupleInUse)
 	}
 }
