@@ -65,7 +65,11 @@ func buildWeft(name string, by way) Builder {
 		t := &topology{ctx: ctx, path: "weft-" + name}
 		w := &weft{t: t, host: t.node("host"), set: set, binding: dataplane.Binding{}}
 		pins := filepath.Join(pinDir, name)
-		closeAll := func() error { return errors.Join(os.RemoveAll(pins), t.close()) }
+		closeAll := func() error {
+			err := errors.Join(os.RemoveAll(pins), t.close())
+			_ = os.Remove(pinDir) // the last path's end; others are still in it before
+			return err
+		}
 		client, _ := w.workload("client")
 		server, addr := w.outside, netip.MustParseAddr("192.0.2.2")
 		var end *node
