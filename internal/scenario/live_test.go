@@ -28,12 +28,12 @@ const (
 	program  = 30 * time.Second
 )
 
-// patience is how long an answer to f is waited for.
+// patience is how long an answer to f is waited for, a refusal too.
 func patience(f *scenario.Flow) time.Duration {
-	if f.Result.Arrives() {
-		return hopeful
+	if f.Outcome() == scenario.Dropped {
+		return doubtful
 	}
-	return doubtful
+	return hopeful
 }
 
 // in runs fn in the namespace of a machine.
@@ -96,7 +96,7 @@ func (r *lived) Held(w *scenario.World, name string, bytes int) (string, error) 
 		return "", err
 	}
 	wait := doubtful
-	if predicted == scenario.Passes {
+	if predicted != scenario.Dropped {
 		wait = hopeful
 	}
 	if _, err := r.held[name].exchange(bytes, wait); err != nil {
@@ -163,7 +163,10 @@ func (r *lived) ping(f *scenario.Flow) (string, error) {
 	if ear != nil {
 		defer ear.Close()
 	}
-	wait := strconv.Itoa(int(patience(f).Seconds()))
+	wait := strconv.Itoa(int(doubtful.Seconds())) // an error does not end ping's wait
+	if f.Result.Arrives() {
+		wait = strconv.Itoa(int(hopeful.Seconds()))
+	}
 	out, err := r.run(r.sender(f), []string{"ping", "-n", "-c", "1", "-W", wait, "-I", f.Src.String(), f.Dst.String()})
 	if _, failed := errors.AsType[*exec.ExitError](err); err != nil && !failed {
 		return "", err
