@@ -24,8 +24,12 @@ type Process struct {
 }
 
 // identify returns process pid as it runs now.
+// Errors: os.ErrProcessDone, also if it ends while it is looked at.
 func identify(pid int) (Process, error) {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return Process{}, fmt.Errorf("process %d: %w", pid, os.ErrProcessDone)
+	}
 	if err != nil {
 		return Process{}, err
 	}

@@ -67,7 +67,7 @@ func start(m Machine, args []string, logPath string, ready func(ended <-chan str
 		p.Machine = m.Name
 		err = n.Do(func() error { return ready(ended) })
 	}
-	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrProcessDone) {
 		err = errEnded // before it could be looked at
 	}
 	if err != nil {
