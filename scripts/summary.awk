@@ -1,13 +1,16 @@
 # Shortens `go test -v`: one line for each package, all output of one that
 # fails, and at the end every skipped test with its reason, which is the last
-# line that it logged.
+# line that it logged, and once more what failed: the end is what people see.
 
 /^=== (RUN|PAUSE|CONT|NAME) / { test = $3; next }
 
 /^ *--- SKIP: / { skipped[++skips] = "  " $3 ": " said[$3]; next }
 
 /^(ok|FAIL|\?) *\t/ {
-	if ($1 == "FAIL") printf "%s", text
+	if ($1 == "FAIL" && NF > 1) {
+		printf "%s", text
+		failed = failed text $0 "\n"
+	}
 	if ($1 != "?") print
 	fflush()
 	text = ""
@@ -23,4 +26,5 @@ END {
 	printf "%s", text
 	if (skips) print skips " skipped:"
 	for (i = 1; i <= skips; i++) print skipped[i]
+	if (failed) printf "failed:\n%s", failed
 }
