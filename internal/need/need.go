@@ -1,13 +1,14 @@
 // Package need lets a test say which privileges and programs it needs.
 //
 // A test whose need is not met is skipped and says why. With the environment
-// variable REQUIRE, a comma-separated list of root, bpf and tools, such a
+// variable REQUIRE, a comma-separated list of root, bpf, tools and kube, such a
 // test fails instead: a machine that must run everything proves that it did.
 package need
 
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +47,27 @@ func Tool(t testing.TB, names ...string) {
 			unmet(t, "tools", "needs the program "+name)
 		}
 	}
+}
+
+// DefaultKube is where scripts/kube.sh puts the programs of Kubernetes, unless
+// WEFT_KUBE names another directory.
+const DefaultKube = "/var/cache/weft/kube/v1.37.1"
+
+// Kube demands a Kubernetes control plane and returns the directory of its
+// programs: etcd, kube-apiserver, kube-controller-manager, kube-scheduler,
+// kubectl and kubelet.
+func Kube(t testing.TB) (dir string) {
+	t.Helper()
+	dir = os.Getenv("WEFT_KUBE")
+	if dir == "" {
+		dir = DefaultKube
+	}
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			unmet(t, "kube", "needs "+filepath.Join(dir, name)+" (make kube builds it)")
+		}
+	}
+	return dir
 }
 
 // unmet ends the test: a failure if REQUIRE lists word, else a skip.
