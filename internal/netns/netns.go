@@ -74,6 +74,27 @@ func Open(name string) (*Namespace, error) {
 	return &Namespace{name: name, file: f}, nil
 }
 
+// OpenPath opens the namespace that the file path stands for, such as one in Dir
+// or /proc/<pid>/ns/net.
+//
+// Errors: fs.ErrNotExist if there is no such file, ErrNoNamespace if it is of
+// another kind.
+func OpenPath(path string) (*Namespace, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("netns: %w", err)
+	}
+	kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE)
+	if err != nil || kind != unix.CLONE_NEWNET {
+		f.Close()
+		return nil, fmt.Errorf("netns %s: %w", path, ErrNoNamespace)
+	}
+	return &Namespace{name: path, file: f}, nil
+}
+
+// ErrNoNamespace says that a file stands for no network namespace.
+var ErrNoNamespace = errors.New("is no network namespace")
+
 // Path returns the file that stands for the namespace name.
 func Path(name string) string { return filepath.Join(Dir, name) }
 

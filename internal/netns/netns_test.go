@@ -200,3 +200,23 @@ func TestPidsFindsProcessesInside(t *testing.T) {
 		t.Errorf("after the process ended: %v, %v", pids, err)
 	}
 }
+
+func TestOpenPath(t *testing.T) {
+	own, err := OpenPath("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	got, err := own.ID()
+	if want, ok := OfProcess(os.Getpid()); err != nil || !ok || got != want {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+	if _, err := OpenPath("/proc/self/ns/none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+	for _, path := range []string{"/proc/self/ns/mnt", "/proc/self/status", t.TempDir()} {
+		if _, err := OpenPath(path); !errors.Is(err, ErrNoNamespace) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
