@@ -18,18 +18,29 @@ import (
 // changes belong to the Tree from then on.
 // Cost O(changes and what they touch), not O(Tree).
 func (t *Tree) Apply(changes []Change) (changed []string, problems []Problem) {
+	b := t.run(changes)
+	if HasErrors(b.problems) {
+		b.undo()
+		return nil, b.problems
+	}
+	return slices.Sorted(maps.Keys(b.old)), b.problems
+}
+
+// run puts changes into the tree and returns what they led to.
+func (t *Tree) run(changes []Change) *batch {
 	b := &batch{t: t, puts: map[string]Object{}, dels: map[string]bool{}, old: map[string]Object{}, seen: map[string]bool{}}
 	b.stage(changes)
 	b.install()
 	b.validate()
 	slices.SortStableFunc(b.problems, func(x, y Problem) int { return strings.Compare(x.Path, y.Path) })
-	if HasErrors(b.problems) {
-		for path, old := range b.old {
-			t.set(path, old)
-		}
-		return nil, b.problems
+	return b
+}
+
+// undo takes the batch out of the tree again.
+func (b *batch) undo() {
+	for path, old := range b.old {
+		b.t.set(path, old)
 	}
-	return slices.Sorted(maps.Keys(b.old)), b.problems
 }
 
 // batch is one Apply.

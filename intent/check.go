@@ -147,14 +147,18 @@ func (c *checker) form() {
 	}
 }
 
-// Limits of the common part. Source: NSX Policy API, schemas ManagedResource
-// and Tag.
+// Limits of the common part. Names and descriptions have those of NSX Policy
+// API, schema ManagedResource. Tags have wider ones than its schema Tag (30 of
+// 128 and 256 bytes), which no Kubernetes object must ever meet: a label's key
+// has up to 317 bytes and an object any number of labels, and a port that
+// lost some of them would be in other groups than its policies say. A tag also
+// names its owner by kind, namespace (63), name (253) and UID.
 const (
 	maxName        = 255
 	maxDescription = 1024
-	maxTags        = 30
-	maxScope       = 128
-	maxTag         = 256
+	maxTags        = 1024
+	maxScope       = 317
+	maxTag         = 512
 )
 
 func (c *checker) resource() {

@@ -111,7 +111,7 @@ func (c *checker) entry(field string, e ServiceEntry) {
 		if len(v.SourcePorts) > 0 {
 			c.value(join(field, "source_ports"), Unsupported, strings.Join(v.SourcePorts, ","), "is not supported yet (want it empty)")
 		}
-		c.needWord(join(field, "l4_protocol"), v.L4Protocol, "TCP", "UDP")
+		c.needWord(join(field, "l4_protocol"), v.L4Protocol, "TCP", "UDP", "SCTP")
 		for i, s := range v.DestinationPorts {
 			_, _, f := parsePorts(s)
 			c.fault(indexed(join(field, "destination_ports"), i), f)

@@ -15,23 +15,39 @@ type fields struct {
 	names []string // sorted
 }
 
-// codec turns decoded JSON into the package's structs and back. It keeps what
-// it does not know in Extra and reports what has the wrong type.
-type codec struct {
-	types    map[reflect.Type]*fields
-	report   func(field string, kind Kind, severity Severity, msg string)
-	maxTypos int // unknown fields looked at per struct, so that cost stays linear
-}
+// structs is the fields of all struct types that objects are made of.
+var structs = structsOf()
 
-func newCodec() *codec {
-	return &codec{types: map[reflect.Type]*fields{}, maxTypos: 32}
+func structsOf() map[reflect.Type]*fields {
+	all := map[reflect.Type]*fields{}
+	var walk func(t reflect.Type)
+	walk = func(t reflect.Type) {
+		switch t.Kind() {
+		case reflect.Pointer, reflect.Slice:
+			walk(t.Elem())
+		case reflect.Struct:
+			if all[t] != nil {
+				return
+			}
+			all[t] = fieldsOf(t)
+			for _, index := range all[t].index {
+				walk(t.FieldByIndex(index).Type)
+			}
+		}
+	}
+	walk(reflect.TypeFor[Opaque]())
+	for _, k := range kinds {
+		walk(reflect.TypeOf(k.make()))
+	}
+	walk(reflect.TypeFor[OpaqueExpression]())
+	for _, mk := range expressions {
+		walk(reflect.TypeOf(mk()))
+	}
+	return all
 }
 
 // fieldsOf returns the JSON fields of a struct type, embedded ones included.
-func (c *codec) fieldsOf(t reflect.Type) *fields {
-	if f, ok := c.types[t]; ok {
-		return f
-	}
+func fieldsOf(t reflect.Type) *fields {
 	f := &fields{index: map[string][]int{}}
 	for _, sf := range reflect.VisibleFields(t) {
 		if name := sf.Tag.Get("json"); name != "" && name != "-" {
@@ -40,9 +56,17 @@ func (c *codec) fieldsOf(t reflect.Type) *fields {
 		}
 	}
 	slices.Sort(f.names)
-	c.types[t] = f
 	return f
 }
+
+// codec turns decoded JSON into the package's structs and back. It keeps what
+// it does not know in Extra and reports what has the wrong type.
+type codec struct {
+	report   func(field string, kind Kind, severity Severity, msg string)
+	maxTypos int // unknown fields looked at per struct, so that cost stays linear
+}
+
+func newCodec() *codec { return &codec{maxTypos: 32} }
 
 // decode sets v, which is addressable, from in. A value of the wrong type is
 // reported and left out.
@@ -86,7 +110,7 @@ func (c *codec) decodeStruct(v reflect.Value, in any, field string) {
 		c.wrong(field, in, "an object")
 		return
 	}
-	known := c.fieldsOf(v.Type())
+	known := structs[v.Type()]
 	extra := Extra{}
 	typos := 0
 	for _, name := range sortedKeys(m) {
@@ -270,7 +294,7 @@ func (c *codec) encodeStruct(v reflect.Value) map[string]any {
 			m[name] = value
 		}
 	}
-	for name, index := range c.fieldsOf(v.Type()).index {
+	for name, index := range structs[v.Type()].index {
 		if out, ok := c.encode(v.FieldByIndex(index)); ok {
 			m[name] = out
 		}

@@ -95,11 +95,7 @@ func All(t *Tree, changes []Change, parsed []Problem) []Problem {
 		_, more := t.Apply(changes)
 		return append(parsed, more...)
 	}
-	var both []Change
-	for _, o := range t.All() {
-		both = append(both, Change{Path: o.Meta().Path, Object: o})
-	}
-	_, more := NewTree().Apply(append(both, changes...))
+	_, more := t.Check(changes)
 	for _, p := range more {
 		if p.Kind != Dangling {
 			parsed = append(parsed, p)

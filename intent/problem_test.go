@@ -122,9 +122,9 @@ func TestProblems(t *testing.T) {
 		{"parent gone", infra(in("Segment", "gone", child("SegmentPort", "id: a"))), []string{"bad_parent /infra/segments/gone/ports/a: parent_path: /infra/segments/gone: does not exist"}},
 		{"twice", infra(child("Tier1", "id: a"), child("Tier1", "id: a, type: ROUTED")), []string{"duplicate /infra/tier-1s/a: is given twice with different content"}},
 		{"given and deleted", infra(child("Tier1", "id: a"), "- {resource_type: ChildTier1, marked_for_delete: true, Tier1: {id: a}}"), []string{"duplicate /infra/tier-1s/a: is given and deleted in one change"}},
-		{"tags", segment("id: a, tags: [" + strings.Repeat("{},", 31) + "]"), []string{"too_long /infra/segments/a: tags: has 31 tags (at most 30)"}},
-		{"tag scope", segment("id: a, tags: [{scope: " + strings.Repeat("s", 129) + "}]"), []string{"too_long /infra/segments/a: tags[0].scope: has 129 bytes (at most 128)"}},
-		{"tag", segment("id: a, tags: [{tag: " + strings.Repeat("s", 257) + "}]"), []string{"too_long /infra/segments/a: tags[0].tag: has 257 bytes (at most 256)"}},
+		{"tags", segment("id: a, tags: [" + strings.Repeat("{},", 1025) + "]"), []string{"too_long /infra/segments/a: tags: has 1025 tags (at most 1024)"}},
+		{"tag scope", segment("id: a, tags: [{scope: " + strings.Repeat("s", 318) + "}]"), []string{"too_long /infra/segments/a: tags[0].scope: has 318 bytes (at most 317)"}},
+		{"tag", segment("id: a, tags: [{tag: " + strings.Repeat("s", 513) + "}]"), []string{"too_long /infra/segments/a: tags[0].tag: has 513 bytes (at most 512)"}},
 
 		{"dangling", tier1("id: a, tier0_path: /infra/tier-0s/no"), []string{"dangling /infra/tier-1s/a: tier0_path: /infra/tier-0s/no: does not exist"}},
 		{"wrong type", segment("id: a, connectivity_path: /infra/services/http"), []string{"wrong_type /infra/segments/a: connectivity_path: /infra/services/http: is a Service (want Tier0 or Tier1 or Node)"}},

@@ -157,6 +157,18 @@ func claimsOf(o Object) []claimed {
 	return nil
 }
 
+// RuleWithID returns the path of a rule that has the rule_id; empty: none has
+// it. Cost O(1).
+func (t *Tree) RuleWithID(id int64) string {
+	first := ""
+	for path := range t.claims[claim{"rule", strconv.FormatInt(id, 10)}] {
+		if first == "" || path < first {
+			first = path
+		}
+	}
+	return first
+}
+
 func portClaims(p *SegmentPort) []claimed {
 	var out []claimed
 	segment := p.ParentPath

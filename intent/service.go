@@ -9,6 +9,7 @@ const (
 	protoTCP    = 6
 	protoUDP    = 17
 	protoICMPv6 = 58
+	protoSCTP   = 132
 )
 
 func (e *L4PortSetServiceEntry) matches() ([]ServiceMatch, *fault) {
@@ -18,8 +19,10 @@ func (e *L4PortSetServiceEntry) matches() ([]ServiceMatch, *fault) {
 		proto = protoTCP
 	case "UDP":
 		proto = protoUDP
+	case "SCTP":
+		proto = protoSCTP
 	default:
-		return nil, &fault{BadValue, e.L4Protocol, "is not a protocol (TCP, UDP)"}
+		return nil, &fault{BadValue, e.L4Protocol, "is not a protocol (TCP, UDP, SCTP)"}
 	}
 	if len(e.DestinationPorts) == 0 {
 		return []ServiceMatch{{proto, 0, 65535}}, nil

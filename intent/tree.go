@@ -2,6 +2,7 @@ package intent
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -34,6 +35,7 @@ type Tree struct {
 	types     map[string]map[string]struct{} // resource type → paths
 	referrers map[string]map[string]struct{} // path → paths of objects that name it
 	claims    map[claim]map[string]struct{}  // what only one object may have → its claimants
+	ruleIDs   idSet                          // of claims
 }
 
 // NewTree returns a Tree that holds the default objects only: the domain
@@ -104,6 +106,9 @@ func (t *Tree) index(path string, o Object, do func(map[string]struct{}, string)
 	for _, c := range claimsOf(o) {
 		update(t.claims, c.claim, path, do)
 	}
+	if r, ok := o.(*Rule); ok && r.RuleID != 0 {
+		t.ruleIDs.put(r.RuleID, t.RuleWithID(r.RuleID) != "")
+	}
 }
 
 func update[K comparable](index map[K]map[string]struct{}, key K, path string, do func(map[string]struct{}, string) map[string]struct{}) {
@@ -145,6 +150,17 @@ func (t *Tree) Children(path, resourceType string) []Object {
 // OfType returns all objects of a resource type ordered by path.
 func (t *Tree) OfType(resourceType string) []Object {
 	return t.pick(maps.Keys(t.types[resourceType]), "")
+}
+
+// EachOfType yields all objects of a resource type in no order. Cost O(these).
+func (t *Tree) EachOfType(resourceType string) iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		for p := range t.types[resourceType] {
+			if !yield(t.objects[p]) {
+				return
+			}
+		}
+	}
 }
 
 // Referrers returns the paths of the objects that name path, ordered.

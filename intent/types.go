@@ -13,7 +13,7 @@ type Object interface {
 // UseNumber.
 type Extra map[string]any
 
-// Tag is a scoped label. Scope is at most 128 bytes, Tag at most 256.
+// Tag is a scoped label. Scope is at most 317 bytes, Tag at most 512.
 type Tag struct {
 	Scope string `json:"scope"`
 	Tag   string `json:"tag"`
@@ -288,10 +288,11 @@ type ServiceEntry interface {
 	matches() ([]ServiceMatch, *fault)
 }
 
-// L4PortSetServiceEntry matches TCP or UDP destination ports.
+// L4PortSetServiceEntry matches destination ports of TCP, UDP or SCTP. NSX
+// knows TCP and UDP only; SCTP is Weft's own, as network policies want it.
 type L4PortSetServiceEntry struct {
 	Resource
-	L4Protocol       string   `json:"l4_protocol"`       // TCP or UDP
+	L4Protocol       string   `json:"l4_protocol"`       // TCP, UDP or SCTP
 	DestinationPorts []string `json:"destination_ports"` // 80 or 80-90; empty: all
 	SourcePorts      []string `json:"source_ports"`      // refused by validation
 }

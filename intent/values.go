@@ -14,8 +14,8 @@ type Binding struct {
 
 // ServiceMatch is one protocol and port range.
 //
-// First and Last are destination ports for TCP and UDP, type<<8|code for ICMP
-// (1) and ICMPv6 (58), and 0 to 65535 otherwise. Proto 0 is any.
+// First and Last are destination ports for TCP, UDP and SCTP, type<<8|code for
+// ICMP (1) and ICMPv6 (58), and 0 to 65535 otherwise. Proto 0 is any.
 type ServiceMatch struct {
 	Proto       uint8
 	First, Last uint16
