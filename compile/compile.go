@@ -71,14 +71,43 @@ func (c *Compiler) Update(tree *intent.Tree, changed []string) (map[string]*tabl
 	if changed == nil {
 		changed = c.everything()
 	}
-	for _, path := range changed {
+	// Ports come first: a group chooses the atom by which it is found by how
+	// many ports have it.
+	ports, others := c.split(changed)
+	c.take(ports)
+	c.take(others)
+	c.publish()
+	return maps.Clone(c.sets), c.problems()
+}
+
+// take compiles what objects at paths are now.
+func (c *Compiler) take(paths []string) {
+	for _, path := range paths {
 		c.g.markRef(ref{srcObject, path, ""})
 		c.g.markRef(ref{srcChildren, intent.ParentOf(path), ""})
 		c.rootsOf(path)
 	}
 	c.g.settle()
-	c.publish()
-	return maps.Clone(c.sets), c.problems()
+}
+
+// split returns the paths of ports and segments, and the others; all as one if
+// there is no group among them.
+func (c *Compiler) split(paths []string) (ports, others []string) {
+	groups := false
+	for _, path := range paths {
+		switch o := c.tree.Get(path).(type) {
+		case *intent.SegmentPort, *intent.Segment:
+			ports = append(ports, path)
+			continue
+		case *intent.Group:
+			groups = groups || o != nil
+		}
+		others = append(others, path)
+	}
+	if !groups {
+		return nil, paths
+	}
+	return ports, others
 }
 
 // everything returns the paths of all objects that are or were.

@@ -31,34 +31,46 @@ func tagAtoms(owner string, tags []intent.Tag) []string {
 	return out
 }
 
-// conditionAtom returns the atom that all ports which meet the condition have.
-func conditionAtom(c *intent.Condition) string {
-	if c.Key != "Tag" || c.Operator != "EQUALS" || c.ScopeOperator == "NOTEQUALS" {
-		return atomAny
+// conditionAtoms returns atoms one of which every port that meets the condition
+// has.
+func conditionAtoms(c *intent.Condition) []string {
+	if c.Key != "Tag" || c.Operator != "EQUALS" && c.Operator != "IN" || c.ScopeOperator == "NOTEQUALS" {
+		return []string{atomAny}
 	}
 	scope, value, barred := strings.Cut(c.Value, "|")
+	kind, prefix := " tag ", scope+"|"
 	switch {
 	case !barred:
-		return c.MemberType + " value " + scope
+		kind, prefix, value = " value ", "", scope
 	case value == "" && scope != "":
-		return c.MemberType + " scope " + scope
-	case value == "":
-		return atomAny
+		return []string{c.MemberType + " scope " + scope}
 	}
-	return c.MemberType + " tag " + c.Value
+	if value == "" {
+		return []string{atomAny}
+	}
+	values := []string{value}
+	if c.Operator == "IN" {
+		values = strings.Split(value, ",")
+	}
+	var out []string
+	for _, v := range values {
+		out = append(out, c.MemberType+kind+prefix+v)
+	}
+	return out
 }
 
 // termAtoms returns atoms one of which every port that is in the term has: of
-// those that are possible, the ones under which the fewest groups are found, so
-// that a thousand groups of one tier and different zones are found by zone. The
-// choice is a matter of speed alone, so it is not noted.
+// those that are possible, the ones that the fewest ports have, and then those
+// under which the fewest groups are found, so that a thousand groups of one tier
+// and different zones are found by zone. The choice is a matter of speed alone,
+// so it is not noted.
 func (x *run) termAtoms(term []intent.Expression) []string {
 	best := []string{atomAny}
 	for _, e := range term {
 		var atoms []string
 		switch e := e.(type) {
 		case *intent.Condition:
-			atoms = []string{conditionAtom(e)}
+			atoms = conditionAtoms(e)
 		case *intent.NestedExpression:
 			for _, t := range e.Terms() {
 				atoms = append(atoms, x.termAtoms(t)...)
@@ -80,7 +92,18 @@ func (x *run) termAtoms(term []intent.Expression) []string {
 // isBetter reports whether a port should rather look for groups by atoms than
 // by others.
 func (x *run) isBetter(atoms, others []string) bool {
-	return cmp.Or(cmp.Compare(x.load(atoms), x.load(others)), cmp.Compare(narrowness(others), narrowness(atoms))) < 0
+	return cmp.Or(cmp.Compare(x.ports(atoms), x.ports(others)), cmp.Compare(x.load(atoms), x.load(others)), cmp.Compare(narrowness(others), narrowness(atoms))) < 0
+}
+
+// ports returns how many ports have one of the atoms, at most.
+func (x *run) ports(atoms []string) int {
+	n := 0
+	for _, a := range atoms {
+		if f := x.g.facts.get(ref{relTerm, a, ""}); f != nil {
+			n += len(f.readers)
+		}
+	}
+	return n
 }
 
 // load returns how many groups are found by one of the atoms, at most.
@@ -120,24 +143,54 @@ func isWritten(term []intent.Expression) (*intent.IPAddressExpression, bool) {
 }
 
 // groupTerms is the terms of a group that hold ports.
-type groupTerms [][]intent.Expression
+type groupTerms [][]operand
+
+// operand is an expression that was read once: many ports are held against it.
+type operand struct {
+	intent.Expression
+	nested   groupTerms     // of a NestedExpression
+	prefixes []netip.Prefix // of an IPAddressExpression
+	macs     []intent.MAC   // of a MACAddressExpression
+}
+
+// operands reads the terms that hold ports.
+func operands(terms [][]intent.Expression) (out groupTerms) {
+	for _, term := range terms {
+		if _, ok := isWritten(term); ok {
+			continue
+		}
+		read := make([]operand, len(term))
+		for i, e := range term {
+			read[i].Expression = e
+			switch e := e.(type) {
+			case *intent.NestedExpression:
+				read[i].nested = operands(e.Terms())
+			case *intent.IPAddressExpression:
+				read[i].prefixes = e.Prefixes()
+			case *intent.MACAddressExpression:
+				read[i].macs = e.MACs()
+			}
+		}
+		out = append(out, read)
+	}
+	return out
+}
 
 func (x *run) buildTerms(path string) any {
 	g, ok := object[*intent.Group](x, path)
 	if !ok {
 		return nil
 	}
-	var out groupTerms
-	for _, term := range g.Terms() {
+	terms := g.Terms()
+	for _, term := range terms {
 		if _, ok := isWritten(term); ok {
 			continue
 		}
-		out = append(out, term)
 		for _, a := range x.termAtoms(term) {
 			x.emit(ref{relTerm, a, ""}, path)
 		}
 	}
-	return out
+	return operands(terms)
 }
 
 // buildWritten collects the prefixes that a group lists, and those of groups
@@ -222,36 +275,38 @@ func (m *member) in(group string) bool {
 	return m.known[group]
 }
 
-func (m *member) inTerms(terms [][]intent.Expression) bool {
-	return slices.ContainsFunc(terms, func(term []intent.Expression) bool {
-		if _, ok := isWritten(term); ok {
-			return false
+func (m *member) inTerms(terms groupTerms) bool {
+next:
+	for _, term := range terms {
+		for i := range term {
+			if !m.meets(&term[i]) {
+				continue next
+			}
 		}
-		return !slices.ContainsFunc(term, func(e intent.Expression) bool { return !m.meets(e) })
-	})
+		return true
+	}
+	return false
 }
 
 // meets reports whether the port meets one operand. Written addresses beside
 // other operands select ports that have one of them.
-func (m *member) meets(e intent.Expression) bool {
-	switch e := e.(type) {
+func (m *member) meets(o *operand) bool {
+	switch e := o.Expression.(type) {
 	case *intent.Condition:
 		if e.MemberType == "Segment" {
 			return e.Matches(m.segment)
 		}
 		return e.MemberType == "SegmentPort" && e.Matches(m.port)
 	case *intent.NestedExpression:
-		return m.inTerms(e.Terms())
+		return m.inTerms(o.nested)
 	case *intent.PathExpression:
 		return slices.ContainsFunc(e.Paths, func(p string) bool {
 			return p == m.port.Path || p == m.segment.Path || isGroup(p) && m.in(p)
 		})
 	case *intent.IPAddressExpression:
-		prefixes := e.Prefixes()
-		return slices.ContainsFunc(m.port.Bindings(), func(b intent.Binding) bool { return holds(prefixes, b.Addr) })
+		return slices.ContainsFunc(m.port.Bindings(), func(b intent.Binding) bool { return holds(o.prefixes, b.Addr) })
 	case *intent.MACAddressExpression:
-		macs := e.MACs()
-		return slices.ContainsFunc(m.port.Bindings(), func(b intent.Binding) bool { return slices.Contains(macs, b.MAC) })
+		return slices.ContainsFunc(m.port.Bindings(), func(b intent.Binding) bool { return slices.Contains(o.macs, b.MAC) })
 	}
 	return false
 }

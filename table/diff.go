@@ -47,8 +47,8 @@ func (d *Difference) Len() int {
 }
 
 // Diff returns what differs from before to after; nil stands for an empty Set.
-// Cost O(objects), and a comparison of the content of those that the Sets do
-// not share by pointer.
+// Cost O(objects) of the maps that the Sets do not share, and a comparison of
+// the content of those objects that they do not share by pointer.
 func Diff(before, after *Set) *Difference {
 	if before == nil {
 		before = &Set{}
@@ -75,28 +75,11 @@ func Diff(before, after *Set) *Difference {
 	}
 }
 
-// Compare orders by segment, then by address.
-func (k EndpointKey) Compare(o EndpointKey) int {
-	return cmp.Or(cmp.Compare(k.Segment, o.Segment), k.Addr.Compare(o.Addr))
-}
-
-// Compare orders by router, then by address, then shorter prefixes first.
-func (k RouteKey) Compare(o RouteKey) int {
-	return cmp.Or(cmp.Compare(k.VRF, o.VRF), k.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(k.Prefix.Bits(), o.Prefix.Bits()))
-}
-
-// Compare orders by router, then out before in.
-func (k NATKey) Compare(o NATKey) int {
-	return cmp.Or(cmp.Compare(k.VRF, o.VRF), cmp.Compare(k.Dir, o.Dir))
-}
-
-// Compare orders by router, then by load balancer, then by address.
-func (k VIPKey) Compare(o VIPKey) int {
-	return cmp.Or(cmp.Compare(k.VRF, o.VRF), cmp.Compare(k.DLB, o.DLB), k.Addr.Compare(o.Addr))
-}
-
 func delta[K comparable, V any](before, after map[K]*V, compare func(a, b K) int) Delta[K] {
 	var d Delta[K]
+	if reflect.ValueOf(before).Pointer() == reflect.ValueOf(after).Pointer() {
+		return d
+	}
 	for k, v := range after {
 		switch old, ok := before[k]; {
 		case !ok:

@@ -3,6 +3,7 @@ package table
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -58,25 +59,23 @@ func Encode(s *Set) ([]byte, error) {
 		Pools:     sortedValues(s.Pools, cmp.Compare),
 		Timeouts:  s.Timeouts,
 	}
-	known := map[string]int{}
+	var book ruleBook
 	for _, set := range sortedValues(s.Rulesets, cmp.Compare) {
-		r := rulesetDocument{ID: set.ID, Name: set.Name, Gateway: set.Gateway}
-		for _, rule := range set.Rules {
-			raw, err := json.Marshal(rule)
-			if err != nil {
-				return nil, fmt.Errorf("rule %s: %w", rule.Path, err)
-			}
-			at, ok := known[string(raw)]
-			if !ok {
-				at = len(d.Rules)
-				known[string(raw)] = at
-				d.Rules = append(d.Rules, raw)
-			}
-			r.Rules = append(r.Rules, at)
+		rules, err := book.numbers(set.Rules)
+		if err != nil {
+			return nil, err
 		}
-		d.Rulesets = append(d.Rulesets, r)
+		d.Rulesets = append(d.Rulesets, rulesetDocument{set.ID, set.Name, set.Gateway, rules})
 	}
+	d.Rules = book.pages
 	return json.Marshal(&d)
+}
+
+// Digest names the content of a Set: what Encode returns, in 32 bytes.
+// Errors: those of Encode.
+func Digest(s *Set) ([sha256.Size]byte, error) {
+	data, err := Encode(s)
+	return sha256.Sum256(data), err
 }
 
 // Decode reads what Encode wrote. Rules that several rulesets have are shared
@@ -93,21 +92,21 @@ func Decode(data []byte) (*Set, error) {
 	sets, err := d.rulesets()
 	for _, e := range []error{
 		err,
-		index("ports", s.Ports, d.Ports, func(v *Port) PortID { return v.ID }),
-		index("uplinks", s.Uplinks, d.Uplinks, func(v *Uplink) PortID { return v.ID }),
-		index("segments", s.Segments, d.Segments, func(v *Segment) SegmentID { return v.ID }),
-		index("endpoints", s.Endpoints, d.Endpoints, func(v *Endpoint) EndpointKey { return EndpointKey{v.Segment, v.Addr} }),
-		index("vrfs", s.VRFs, d.VRFs, func(v *VRF) VRFID { return v.ID }),
-		index("routes", s.Routes, d.Routes, func(v *Route) RouteKey { return RouteKey{v.VRF, v.Prefix} }),
-		index("next hops", s.NextHops, d.NextHops, func(v *NextHop) NextHopID { return v.ID }),
-		index("nat", s.NAT, d.NAT, func(v *NATList) NATKey { return v.Key }),
-		index("realms", s.Realms, d.Realms, func(v *Realm) RealmID { return v.ID }),
-		index("address sets", s.AddrSets, d.AddrSets, func(v *AddrSet) AddrSetID { return v.ID }),
-		index("rulesets", s.Rulesets, sets, func(v *Ruleset) RulesetID { return v.ID }),
-		index("services", s.Services, d.Services, func(v *LBService) LBServiceID { return v.ID }),
-		index("vips", s.VIPs, d.VIPs, func(v *VIP) VIPKey { return v.Key }),
-		index("pools", s.Pools, d.Pools, func(v *Pool) PoolID { return v.ID }),
-		d.complete(),
+		index("ports", s.Ports, d.Ports, portKey),
+		index("uplinks", s.Uplinks, d.Uplinks, uplinkKey),
+		index("segments", s.Segments, d.Segments, segmentKey),
+		index("endpoints", s.Endpoints, d.Endpoints, endpointKey),
+		index("vrfs", s.VRFs, d.VRFs, vrfKey),
+		index("routes", s.Routes, d.Routes, routeKey),
+		index("next hops", s.NextHops, d.NextHops, nextHopKey),
+		index("nat", s.NAT, d.NAT, natKey),
+		index("realms", s.Realms, d.Realms, realmKey),
+		index("address sets", s.AddrSets, d.AddrSets, addrSetKey),
+		index("rulesets", s.Rulesets, sets, rulesetKey),
+		index("services", s.Services, d.Services, serviceKey),
+		index("vips", s.VIPs, d.VIPs, vipKey),
+		index("pools", s.Pools, d.Pools, poolKey),
+		complete(d.VIPs, d.Pools),
 	} {
 		if e != nil {
 			return nil, fmt.Errorf("table set: %w", e)
@@ -128,38 +127,83 @@ func strict(data []byte, to any) error {
 	return nil
 }
 
-func (d *document) rulesets() ([]*Ruleset, error) {
-	rules := make([]*Rule, len(d.Rules))
-	for i, raw := range d.Rules {
-		if err := strict(raw, &rules[i]); err != nil {
+// ruleBook gives rules numbers, equal ones the same.
+type ruleBook struct {
+	pages []json.RawMessage // by number
+	known map[string]int
+}
+
+func (b *ruleBook) numbers(rules []*Rule) (out []int, err error) {
+	if b.known == nil {
+		b.known = map[string]int{}
+	}
+	for _, rule := range rules {
+		raw, err := json.Marshal(rule)
+		if err != nil {
+			return nil, fmt.Errorf("rule %s: %w", rule.Path, err)
+		}
+		at, ok := b.known[string(raw)]
+		if !ok {
+			at = len(b.pages)
+			b.known[string(raw)] = at
+			b.pages = append(b.pages, raw)
+		}
+		out = append(out, at)
+	}
+	return out, nil
+}
+
+// rulePages are the rules of a ruleBook again, by number.
+type rulePages []*Rule
+
+func readRules(pages []json.RawMessage) (rulePages, error) {
+	out := make(rulePages, len(pages))
+	for i, raw := range pages {
+		if err := strict(raw, &out[i]); err != nil {
 			return nil, fmt.Errorf("rules[%d]: %w", i, err)
 		}
-		if rules[i] == nil {
+		if out[i] == nil {
 			return nil, fmt.Errorf("rules[%d]: is null", i)
 		}
 	}
+	return out, nil
+}
+
+// rules returns those with the numbers, which ruleset id has.
+func (p rulePages) rules(id RulesetID, numbers []int) (out []*Rule, err error) {
+	for _, at := range numbers {
+		if at < 0 || at >= len(p) {
+			return nil, fmt.Errorf("ruleset %d: rule %d: does not exist (0 to %d)", id, at, len(p)-1)
+		}
+		out = append(out, p[at])
+	}
+	return out, nil
+}
+
+func (d *document) rulesets() ([]*Ruleset, error) {
+	pages, err := readRules(d.Rules)
+	if err != nil {
+		return nil, err
+	}
 	var out []*Ruleset
 	for _, r := range d.Rulesets {
-		set := &Ruleset{ID: r.ID, Name: r.Name, Gateway: r.Gateway}
-		for _, at := range r.Rules {
-			if at < 0 || at >= len(rules) {
-				return nil, fmt.Errorf("ruleset %d: rule %d: does not exist (0 to %d)", r.ID, at, len(rules)-1)
-			}
-			set.Rules = append(set.Rules, rules[at])
+		rules, err := pages.rules(r.ID, r.Rules)
+		if err != nil {
+			return nil, err
 		}
-		out = append(out, set)
+		out = append(out, &Ruleset{ID: r.ID, Name: r.Name, Gateway: r.Gateway, Rules: rules})
 	}
 	return out, nil
 }
 
 // complete finds nulls in the lists of virtual servers and monitors.
-func (d *document) complete() error {
-	for i, v := range d.VIPs {
+func complete(vips []*VIP, pools []*Pool) error {
+	for i, v := range vips {
 		if v != nil && slices.Contains(v.Servers, nil) {
 			return fmt.Errorf("vips[%d]: a server is null", i)
 		}
 	}
-	for i, p := range d.Pools {
+	for i, p := range pools {
 		if p != nil && slices.Contains(p.Monitors, nil) {
 			return fmt.Errorf("pools[%d]: a monitor is null", i)
 		}
