@@ -74,6 +74,7 @@ struct walk {
 	__u8 strict;
 	__u32 segment;
 	__u32 port; /* table.PortID by which it entered the segment */
+	__u32 from; /* that by which it entered at first; 0: an uplink */
 	__u32 vrf;
 	__u32 from_vrf; /* the Tier-1 it came up from */
 	struct addr src;

@@ -159,10 +159,12 @@ static __noinline void ask(struct work *x, const struct tuple *t, const struct d
 		w->vrf = d->vrf;
 		w->in_addr = d->address;
 		w->uplink_in = d->in;
+		w->from = 0;
 		w->above = 1;
 		w->next = NEXT_ROUTER;
 	} else {
 		w->segment = d->segment;
+		w->from = d->id;
 		w->next = NEXT_SEGMENT;
 	}
 }

@@ -81,7 +81,7 @@ inline_fn bool leave_port(struct walk *w, const struct segment *s)
 		return false;
 	if (s->monitor)
 		w->by_server = 1;
-	if (e->unfiltered)
+	if (e->unfiltered || addr_eq(&w->dst, &k.addr)) /* or its own traffic */
 		return true;
 	__builtin_memcpy(w->ruleset, e->out, sizeof(w->ruleset));
 	w->remote = w->dst;
@@ -411,7 +411,7 @@ __noinline int walk_endpoint(struct walk *w)
 		endpoint_missing(w);
 		return 0;
 	}
-	if (w->mode != MODE_REPLY && !e->unfiltered) {
+	if (w->mode != MODE_REPLY && !e->unfiltered && e->port != w->from) {
 		__builtin_memcpy(w->ruleset, e->in, sizeof(w->ruleset));
 		w->remote = w->src;
 		w->realm = s->realm;

@@ -856,6 +856,7 @@ type WeftWork struct {
 		Strict          uint8
 		Segment         uint32
 		Port            uint32
+		From            uint32
 		Vrf             uint32
 		FromVrf         uint32
 		Src             WeftAddr
@@ -920,6 +921,7 @@ type WeftWork struct {
 	}
 	Key     WeftFlowKey
 	Peer    WeftFlowKey
+	_       [4]byte
 	Fresh   WeftFlow
 	Config  WeftConfig
 	Now     uint32

@@ -75,7 +75,9 @@ const MaxSteps = 32
 // if it is a re-evaluation (§6). A reason that follows a route, as no_route,
 // has a second step of StageRoute; so has a router that balanced, for the way to
 // the member. StageLocal without a Route is a distributed VIP's, at a port.
-// StageGatewayIn and StageGatewayOut are there only where there is a ruleset.
+// StageGatewayIn and StageGatewayOut are there only where there is a ruleset,
+// StageDFWOut and StageDFWIn not for unfiltered endpoints and not for what a
+// port sends to itself.
 type Step struct {
 	Stage    Stage
 	ID       uint32     // where: port, segment or router; in StageConnect the new source port, 0 if it was kept

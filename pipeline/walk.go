@@ -58,7 +58,8 @@ type walk struct {
 	nats        [maxFlowNATs]uint32
 	hops        uint8
 	routers     uint8
-	entered     bool // a segment
+	entered     bool         // a segment
+	from        table.PortID // that it entered by at first; 0: an uplink
 	inAddr      netip.Addr
 	above       bool         // came from above
 	uplink      table.PortID // came from this uplink
@@ -86,6 +87,7 @@ func (w *walk) start(zone Zone, in table.PortID) bool {
 			w.drop(StageParse, uint32(zone.Port), ReasonNoPort)
 			return false
 		}
+		w.from = zone.Port
 		return w.segment(p)
 	}
 	u := w.ix.Set.Uplinks[in]
@@ -135,7 +137,7 @@ func (w *walk) leavePort(p *table.Port, s *table.Segment) bool {
 	if s != nil && s.Monitor != 0 {
 		w.via = true
 	}
-	return w.firewall(StageDFWOut, e, e.Out, w.t.Dst)
+	return w.t.Dst == e.Addr || w.firewall(StageDFWOut, e, e.Out, w.t.Dst)
 }
 
 func (w *walk) bridge(segment table.SegmentID) bool {
@@ -456,7 +458,7 @@ func (w *walk) deliver(d *table.Endpoint) bool {
 		w.drop(StageEndpoint, uint32(d.Segment), ReasonNoEndpoint).Endpoint = d
 		return false
 	}
-	if w.mode != modeReply && !w.firewall(StageDFWIn, d, d.In, w.t.Src) {
+	if w.mode != modeReply && p.ID != w.from && !w.firewall(StageDFWIn, d, d.In, w.t.Src) {
 		return false
 	}
 	if p.Node != 0 {

@@ -102,6 +102,24 @@ func TestSequences(t *testing.T) {
 	}
 	sharing := changed(shared)
 	sharing.Changes = append(sharing.Changes, intent.Delete(server))
+	// Nobody gets in at red's ports; two of them have a cluster address.
+	isolated := changed(objects{
+		"/infra/segments/red/ports/m": port("red", "10.1.0.8", "10.1.0.9"),
+		groups + "red":                tagged("red"),
+		policies + "isolation":        &intent.SecurityPolicy{Category: "Application"},
+		policies + "isolation/rules/deny-all-ingress": &intent.Rule{
+			Action: "DROP", Direction: "IN", Scope: []string{groups + "red"},
+		},
+	})
+	cluster := changed(objects{
+		groups + "red":            tagged("red"),
+		"/infra/lb-services/own":  &intent.LBService{ConnectivityPath: groups + "red", Size: "DLB"},
+		"/infra/lb-pools/cluster": &intent.LBPool{Members: []intent.LBPoolMember{{IPAddress: "10.1.0.8", Port: "80"}}},
+		"/infra/lb-virtual-servers/cluster": &intent.LBVirtualServer{
+			IPAddress: "10.96.0.10", Ports: []string{"443"}, PoolPath: "/infra/lb-pools/cluster", LBServicePath: "/infra/lb-services/own", ApplicationProfilePath: "/infra/lb-app-profiles/tcp",
+		},
+		"/infra/segments/red/ports/m": port("red", "10.1.0.8", "10.1.0.9"),
+	})
 	const asker = lb + "/monitor/ports/monitor"
 	two := intent.Put(pool, &intent.LBPool{Members: []intent.LBPoolMember{{IPAddress: "10.1.0.5", Port: "80"}, {IPAddress: "10.1.0.6", Port: "80"}}})
 	for name, steps := range map[string][]step{
@@ -257,6 +275,28 @@ func TestSequences(t *testing.T) {
 			{event: changed(objects{red + "/static-routes/s": static("172.16.0.1/32", "10.1.0.6")})},
 			{packet: "up0 198.51.100.7 172.16.0.1 tcp/40000 from=80", by: up1, flags: ack, want: "no_route$"},
 			{packet: "red/b 10.1.0.6 198.51.100.7 tcp/80", flags: ack, want: "up0 172.16.0.1>198.51.100.7:80"},
+		},
+		"isolation keeps nobody from itself": {
+			{event: cluster},
+			{packet: "red/m 10.1.0.8 10.96.0.10 tcp/443", flags: syn, want: "m 10.96.0.10>10.1.0.8:80"},
+			{packet: "red/m 10.1.0.8 10.96.0.10 tcp/40000 from=80", flags: syn | ack, want: "m 10.96.0.10>10.1.0.8:40000"},
+			{packet: "red/c 10.1.0.7 10.96.0.10 tcp/443", flags: syn, want: "m 10.1.0.7>10.1.0.8:80"},
+			{event: isolated},
+			{packet: "red/m 10.1.0.8 10.96.0.10 tcp/443", flags: ack, want: "m 10.96.0.10>10.1.0.8:80"},
+			{packet: "red/m 10.1.0.8 10.96.0.10 tcp/40000 from=80", flags: ack, want: "m 10.96.0.10>10.1.0.8:40000"},
+			{packet: "red/c 10.1.0.7 10.96.0.10 tcp/443", flags: ack, want: "dfw_rule$"},
+			{packet: "red/m 10.1.0.8 10.96.0.10 tcp/443 from=40001", flags: syn, want: "m 10.96.0.10>10.1.0.8:80"},
+			{packet: "red/m 10.1.0.9 10.96.0.10 tcp/443", flags: syn, want: "m 10.1.0.9>10.1.0.8:80"}, // by its other address
+			{packet: "red/a 10.1.0.5 10.9.0.9 tcp/443", flags: syn, want: "a 10.9.0.9>10.1.0.5:80", load: "1 open, 0 failed"},
+			{packet: "red/b 10.1.0.6 10.9.0.9 tcp/443", flags: syn, want: "dfw_rule$", load: "1 open, 0 failed"},
+			// Out of a port only to its own address: to the VIP it is judged.
+			{event: changed(objects{policies + "isolation/rules/deny-all-egress": &intent.Rule{
+				Action: "REJECT", Direction: "OUT", Scope: []string{groups + "red"},
+			}})},
+			{packet: "red/m 10.1.0.8 10.96.0.10 tcp/443", flags: ack, want: "m 10.96.0.10>10.1.0.8:80"},
+			{packet: "red/m 10.1.0.8 10.96.0.10 tcp/443 from=40002", flags: syn, want: "m 10.96.0.10>10.1.0.8:80"},
+			{packet: "red/m 10.1.0.9 10.96.0.10 tcp/443 from=40002", flags: syn, want: "dfw_rule, rst 10.96.0.10$"},
+			{packet: "red/a 10.1.0.5 10.9.0.9 tcp/443", flags: ack, want: "dfw_rule, rst 10.9.0.9$"},
 		},
 		"a monitor takes answers only": {
 			{event: watched},

@@ -304,7 +304,7 @@ func (b *builder) services() {
 		"ping":  &intent.ICMPTypeServiceEntry{Protocol: "ICMPv4", ICMPType: &echo, ICMPCode: &code},
 		"icmp":  &intent.ICMPTypeServiceEntry{Protocol: "ICMPv4"},
 		"gre":   &intent.IPProtocolServiceEntry{ProtocolNumber: 47},
-		"sctp":  &intent.IPProtocolServiceEntry{ProtocolNumber: protoSCTP},
+		"sctp":  &intent.L4PortSetServiceEntry{L4Protocol: "SCTP", DestinationPorts: []string{"80", "1000-2000"}},
 		"mixed": &intent.NestedServiceServiceEntry{NestedServicePath: "/infra/services/web"},
 	}
 	for _, name := range []string{"web", "ports", "dns", "tcp", "ping", "icmp", "gre", "sctp", "mixed"} {

@@ -25,6 +25,7 @@ type walk struct {
 	conn     *conn        // whose packet it is; nil in mode fresh
 	original packet.Tuple // of the connection's first packet
 	sent, at Packet       // as it came, as it is by now
+	entrance string       // the port or interface that it came in by
 	limited  bool         // its TTL runs out
 	v        Verdict
 
@@ -69,6 +70,7 @@ func (w *walk) reject(reason string) {
 // run takes the packet in by a port or an interface. mac is the destination of
 // its frame; nil: of whoever owns the destination address.
 func (w *walk) run(entrance string, mac *intent.MAC) {
+	w.entrance = entrance
 	port, isPort := w.o.portAt(entrance)
 	uplink, isUplink := intent.Find[*intent.Tier0Interface](w.o.tree, entrance)
 	switch {
@@ -93,7 +95,11 @@ func (w *walk) segment(port *intent.SegmentPort, routed bool, mac *intent.MAC) {
 			w.drop("spoofguard")
 			return
 		}
-		if routed && !w.distributed(own) || !w.filter(own, w.at.Dst, true) {
+		if routed && !w.distributed(own) {
+			return
+		}
+		// Nobody is kept from itself; deliver says so too.
+		if w.at.Dst != own.addr && !w.filter(own, w.at.Dst, true) {
 			return
 		}
 	} else if own, ok := w.o.endpoint(s.Path, w.at.Src); ok && routed && w.conn.choice != nil {
@@ -136,7 +142,7 @@ func (w *walk) deliver(d member) {
 		w.drop("no_endpoint")
 		return
 	}
-	if w.mode != back && !w.filter(d, w.at.Src, false) {
+	if w.mode != back && d.port.Path != w.entrance && !w.filter(d, w.at.Src, false) {
 		return
 	}
 	if n := w.o.nodeAt(d.port.Path); n != nil {
