@@ -33,6 +33,7 @@ type Ports struct {
 	mu      sync.RWMutex     // guards what follows
 	inner   *netns.Namespace // nil: there is no device yet
 	devices map[table.LBServiceID]string
+	tidy    bool // there are no others of monitors, nor a namespace without any
 }
 
 // NewPorts returns no ports yet. Nothing is made before it is needed.
@@ -66,6 +67,7 @@ func (p *Ports) Make(set *table.Set) error {
 	if len(want) == 0 {
 		return nil
 	}
+	p.begin(want)
 	inner, err := p.open()
 	if err != nil {
 		return err
@@ -85,11 +87,36 @@ func (p *Ports) Make(set *table.Set) error {
 	return nil
 }
 
-// Keep removes the devices that set does not need.
+// begin notes whether there may be half a device of want soon.
+func (p *Ports) begin(want map[table.LBServiceID]*table.LBService) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range want {
+		p.tidy = p.tidy && p.devices[id] != ""
+	}
+}
+
+// needs says whether there is nothing to remove but want, names of devices.
+func (p *Ports) needs(want map[string]bool) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, name := range p.devices {
+		if !want[name] {
+			return false
+		}
+	}
+	return p.tidy
+}
+
+// Keep removes the devices that set does not need. Cost O(devices of the node)
+// if some may be there, else O(load balancers).
 func (p *Ports) Keep(set *table.Set) error {
 	want := map[string]bool{}
 	for id := range monitored(set) {
 		want[device(id)] = true
+	}
+	if p.needs(want) {
+		return nil
 	}
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -109,14 +136,17 @@ func (p *Ports) Keep(set *table.Set) error {
 			delete(p.devices, id)
 		}
 	}
-	if len(want) > 0 {
-		return nil
+	if len(want) == 0 {
+		if p.inner != nil {
+			p.inner.Close() // nothing was written to it
+			p.inner = nil
+		}
+		if err := netns.Delete(p.name); err != nil {
+			return err
+		}
 	}
-	if p.inner != nil {
-		p.inner.Close() // nothing was written to it
-		p.inner = nil
-	}
-	return netns.Delete(p.name)
+	p.tidy = true
+	return nil
 }
 
 // Devices returns the outer ends by the policy paths of their ports.

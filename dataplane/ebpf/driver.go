@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -24,8 +24,11 @@ import (
 type Driver struct {
 	dir     string   // where programs, maps and links are pinned
 	lock    *os.File // dir; whoever changes what is pinned there holds its lock
+	mu      sync.Mutex
+	holds   int // of lock, by this Driver; guarded by mu
 	objs    bpf.WeftObjects
 	grace   *ebpf.Map // writing to it waits until no program reads old slots
+	links   links
 	held    held
 	config  bpf.WeftConfig
 	counted counted
@@ -64,11 +67,12 @@ func Open(pinDir string) (*Driver, error) { return open(pinDir, nil) }
 type sizes map[string]uint32
 
 func open(pinDir string, s sizes) (*Driver, error) {
-	d := &Driver{dir: filepath.Join(pinDir, version())}
+	dir := filepath.Join(pinDir, version())
+	d := &Driver{dir: dir, links: links{dir: filepath.Join(dir, "links")}}
 	if err := onlyVersion(pinDir, version()); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(d.dir, "links"), 0o700); err != nil {
+	if err := os.MkdirAll(d.links.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("pin directory: %w", err)
 	}
 	lock, err := os.Open(d.dir)
@@ -89,11 +93,33 @@ func open(pinDir string, s sizes) (*Driver, error) {
 }
 
 // locked runs fn while no other Driver of this data plane, in whatever
-// process, changes it, and the rest of the last Apply of this one is done. The
-// kernel unlocks for a process that dies.
+// process, changes it, and the rest of the last Apply of this one is done.
 func (d *Driver) locked(fn func() error) error {
 	d.finish()
-	for {
+	if err := d.hold(); err != nil {
+		return err
+	}
+	err := fn()
+	if d.rest == nil {
+		d.release()
+		return err
+	}
+	rest, done := d.rest, make(chan struct{})
+	d.rest, d.done = nil, done
+	go func() {
+		defer close(done)
+		defer d.release()
+		rest()
+	}()
+	return err
+}
+
+// hold takes the lock for one more user within this Driver, and release gives
+// it back. The kernel unlocks for a process that dies.
+func (d *Driver) hold() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.holds == 0 {
 		err := unix.Flock(int(d.lock.Fd()), unix.LOCK_EX)
 		if err == nil {
 			break
@@ -102,20 +128,16 @@ func (d *Driver) locked(fn func() error) error {
 			return fmt.Errorf("lock %s: %w", d.dir, err)
 		}
 	}
-	unlock := func() { unix.Flock(int(d.lock.Fd()), unix.LOCK_UN) }
-	err := fn()
-	if d.rest == nil {
-		unlock()
-		return err
+	d.holds++
+	return nil
+}
+
+func (d *Driver) release() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.holds--; d.holds == 0 {
+		unix.Flock(int(d.lock.Fd()), unix.LOCK_UN)
 	}
-	rest, done := d.rest, make(chan struct{})
-	d.rest, d.done = nil, done
-	go func() {
-		defer close(done)
-		defer unlock()
-		rest()
-	}()
-	return err
 }
 
 // finish waits for the rest of the last Apply.
@@ -197,12 +219,12 @@ func (d *Driver) load(s sizes) error {
 // off: their devices would go on by tables that nobody changes any more. An
 // uplink gets its own program with the next Apply.
 func (d *Driver) takeOver() error {
-	entries, err := os.ReadDir(filepath.Join(d.dir, "links"))
+	entries, err := os.ReadDir(d.links.dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		pin := filepath.Join(d.dir, "links", e.Name())
+		pin := filepath.Join(d.links.dir, e.Name())
 		l, err := link.LoadPinnedLink(pin, nil)
 		if err != nil {
 			return fmt.Errorf("%s: %w", pin, err)
@@ -274,8 +296,15 @@ func (d *Driver) wait() error {
 
 // Apply implements dataplane.Driver. It returns when the Set is in force; rows
 // that show the old Set too are settled meanwhile, for which the next change
-// waits.
+// waits. Devices that are new get their programs before that: it takes the
+// kernel a grace period each.
 func (d *Driver) Apply(ctx context.Context, set *table.Set, b dataplane.Binding) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := d.attachNew(set, b); err != nil {
+		return err
+	}
 	return d.locked(func() error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -302,13 +331,6 @@ func (d *Driver) apply(set *table.Set, b dataplane.Binding) error {
 	}
 	next.as = d.config.Generation
 	d.held = next
-	settle := d.rest
-	d.rest = func() {
-		if settle != nil {
-			settle()
-		}
-		d.forgetGone()
-	}
 	return nil
 }
 
@@ -320,97 +342,13 @@ func devices(b dataplane.Binding) map[table.PortID]bpf.Device {
 	return out
 }
 
-// attach puts the programs on all devices that do not have them yet and that
-// are there. Until the tables name a device, its packets are dropped; so they
-// are if it is bound to nothing that the Set has. A device keeps its program when
-// the Set is refused: without it, its packets would reach the host's own stack.
-func (d *Driver) attach(set *table.Set, b dataplane.Binding) error {
-	ids := map[*ebpf.Program]ebpf.ProgramID{}
-	for _, p := range []*ebpf.Program{d.objs.WeftPort, d.objs.WeftUplink} {
-		info, err := p.Info()
-		if err != nil {
-			return err
-		}
-		ids[p], _ = info.ID()
-	}
-	var errs []error
-	for id, l := range b {
-		program := d.objs.WeftPort
-		if set.Uplinks[id] != nil {
-			program = d.objs.WeftUplink
-		}
-		if d.linked(d.linkPin(l.IfIndex), l.IfIndex, program, ids[program]) {
-			continue
-		}
-		if err := d.attachTo(l.IfIndex, program); err != nil {
-			errs = append(errs, fmt.Errorf("attach to device %d: %w", l.IfIndex, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (d *Driver) attachTo(ifindex int, program *ebpf.Program) error {
-	if program == d.objs.WeftPort {
-		if err := guard(ifindex); err != nil {
-			return err
-		}
-	}
-	at, err := link.AttachTCX(link.TCXOptions{Interface: ifindex, Program: program, Attach: ebpf.AttachTCXIngress})
-	if err != nil {
-		return err
-	}
-	return errors.Join(at.Pin(d.linkPin(ifindex)), at.Close())
-}
-
-func (d *Driver) linkPin(ifindex int) string {
-	return filepath.Join(d.dir, "links", strconv.Itoa(ifindex))
-}
-
-// linked reports whether the pin holds a link to the device, which it makes
-// one to program, whose number is id; a pin whose device is gone is removed.
-func (d *Driver) linked(pin string, ifindex int, program *ebpf.Program, id ebpf.ProgramID) bool {
-	l, err := link.LoadPinnedLink(pin, nil)
-	if err != nil {
-		return false
-	}
-	defer l.Close()
-	info, err := l.Info()
-	if err == nil && info.TCX() != nil && int(info.TCX().Ifindex) == ifindex && (info.Program == id || l.Update(program) == nil) {
-		return true
-	}
-	os.Remove(pin)
-	return false
-}
-
-// forgetGone removes the pins of devices that are gone. A device that is only
-// not bound any more keeps its program, which drops its packets: without it,
-// they would reach the host's own stack. What can not be removed now is the next
-// Apply's.
-func (d *Driver) forgetGone() {
-	entries, err := os.ReadDir(filepath.Join(d.dir, "links"))
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
-		pin := filepath.Join(d.dir, "links", e.Name())
-		l, err := link.LoadPinnedLink(pin, nil)
-		if err != nil {
-			continue
-		}
-		if info, err := l.Info(); err == nil && info.TCX() != nil && info.TCX().Ifindex == 0 {
-			os.Remove(pin)
-		}
-		l.Close()
-	}
-}
-
 // Close implements dataplane.Driver.
 func (d *Driver) Close() error {
 	d.finish()
 	if d.grace != nil {
 		d.grace.Close()
 	}
-	return errors.Join(d.objs.Close(), d.lock.Close())
+	return errors.Join(d.objs.Close(), d.links.close(), d.lock.Close())
 }
 
 // Remove detaches the programs and removes every pin; the kernel frees the

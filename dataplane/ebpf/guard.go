@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/vishvananda/netlink"
 )
 
 // guarded is what the host's own stack does with a port's device: it takes no
@@ -21,12 +22,12 @@ var guarded = []struct{ key, value string }{
 // frames from if the device lost its program. What is right already is not
 // written: /proc/sys may be read-only.
 func guard(ifindex int) error {
-	device, err := net.InterfaceByIndex(ifindex)
+	device, err := netlink.LinkByIndex(ifindex)
 	if err != nil {
 		return err
 	}
 	for _, g := range guarded {
-		path := filepath.Join("/proc/sys/net", fmt.Sprintf(g.key, device.Name))
+		path := filepath.Join("/proc/sys/net", fmt.Sprintf(g.key, device.Attrs().Name))
 		now, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(g.key, "ipv6/") {
 			continue // a kernel without IPv6

@@ -163,7 +163,7 @@ func TestDeviceThatBecomesAnUplinkRunsTheUplinksProgram(t *testing.T) {
 	const loopback = 1
 	running := func() ebpf.ProgramID {
 		t.Helper()
-		l, err := link.LoadPinnedLink(d.linkPin(loopback), nil)
+		l, err := link.LoadPinnedLink(d.links.pin(loopback), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,6 +276,7 @@ func TestRemoveLeavesNothing(t *testing.T) {
 		}
 		return nil
 	})
+	b.bare()
 	if _, err := b.ask(redPort, blueWeb); err == nil {
 		t.Error("packets pass without a data plane")
 	}
