@@ -10,7 +10,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -51,42 +50,52 @@ const (
 
 // Agent is the agent of one node.
 type Agent struct {
-	log      *slog.Logger
-	store    *store
-	ports    network
-	links    func() (map[string]dataplane.Link, error) // those that are there
-	monitors *monitor.Runner
-	wake     chan struct{} // holds one if a finding has changed
-	sampling chan struct{} // holds one while metrics are taken
+	log         *slog.Logger
+	store       *store
+	ports       network
+	attachments *attachments
+	links       func(names []string) (map[string]dataplane.Link, error) // those that are there
+	monitors    *monitor.Runner
+	wake        chan struct{} // holds one if a finding has changed
+	sampling    chan struct{} // holds one while metrics are taken
 
-	mu      sync.Mutex // guards what follows; driver and ports are used under it
-	driver  Driver
-	tables  *Tables                         // accepted last; nil: none yet
-	health  map[table.MemberID]table.Health // that the data plane goes by
-	stale   bool                            // tables are not in force as they should be
-	problem error                           // why they are not
-	missing []string                        // ports whose devices are not there
-	last    dataplane.Status                // when its counters were looked at last
-	rising  []Condition                     // found then
-	ledger  ledger
+	mu       sync.Mutex // guards what follows; driver and ports are used under it
+	driver   Driver
+	tables   *Tables                         // accepted last; nil: none yet
+	version  int64                           // of tables, as weftd counts; 0: they are not from there
+	control  *follower                       // who tables come from; nil: from whoever has the socket
+	health   map[table.MemberID]table.Health // that the data plane goes by
+	stale    bool                            // tables are not in force as they should be
+	problem  error                           // why they are not
+	missing  []string                        // ports whose devices are not there
+	binding  dataplane.Binding               // that was applied last, but for devices that are gone
+	unbound  bool                            // there are such
+	pods     map[string]dataplane.Link       // by name: devices of attachments, which nobody else makes
+	renewed  chan struct{}                   // closed when there are new tables
+	nics     *nics                           // see index
+	followed *nics                           // that the pods' interfaces are as
+	unlike   []Condition                     // of those that are not
+	last     dataplane.Status                // when its counters were looked at last
+	rising   []Condition                     // found then
+	ledger   ledger
 }
 
 // newAgent takes over what an earlier agent left in s. It owns d and ports from
 // now on.
-func newAgent(ctx context.Context, log *slog.Logger, s *store, d Driver, ports network, links func() (map[string]dataplane.Link, error)) *Agent {
+func newAgent(ctx context.Context, log *slog.Logger, s *store, d Driver, ports network, links func([]string) (map[string]dataplane.Link, error), l *attachments) *Agent {
 	a := &Agent{
 		log: log, store: s, ports: ports, links: links, driver: d, wake: make(chan struct{}, 1), sampling: make(chan struct{}, 1),
-		health: s.health(log), ledger: ledger{},
+		health: s.health(log), ledger: ledger{}, pods: map[string]dataplane.Link{}, attachments: l, renewed: make(chan struct{}),
 	}
 	a.monitors = monitor.NewRunner(ports, a.health, a.changed)
-	t, err := s.tables()
+	t, version, err := s.tables()
 	switch {
 	case err != nil:
 		log.Warn("stored tables can not be read; what is in force stays until new ones come", "error", err)
 	case t != nil:
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.tables, a.stale = t, true
+		a.tables, a.version, a.stale = t, version, true
 		a.realize(ctx, a.health)
 		a.monitors.Follow(t.Set)
 	}
@@ -119,33 +128,38 @@ func (a *Agent) Apply(ctx context.Context, t *Tables) (err error) {
 		return err
 	}
 	defer pending.drop()
-	if err := a.ports.Make(t.Set); err != nil {
-		return a.withdraw(err)
-	}
-	b, missing, err := a.bind(t)
-	if err == nil && len(missing) > 0 {
-		err = fmt.Errorf("device %s: %s: is not there", t.Devices[missing[0]], missing[0])
-	}
-	if err != nil {
-		return a.withdraw(&BadTables{err})
-	}
 	if a.tables != nil {
 		share(a.tables.Set, t.Set)
 	}
-	health := a.monitors.Health()
-	if err := a.driver.Apply(ctx, t.Set.WithHealth(health), b); err != nil {
+	return a.accept(ctx, t, 0, pending.commit)
+}
+
+// accept makes t, which is version v, the node's tables; keep is called when
+// they are in force. The caller has a.mu.
+func (a *Agent) accept(ctx context.Context, t *Tables, v int64, keep func() error) error {
+	if err := a.ports.Make(t.Set); err != nil {
 		return a.withdraw(err)
 	}
-	a.tables, a.health, a.missing = t, health, nil
-	a.stale, a.problem = false, nil
+	health := a.monitors.Health()
+	if err := a.enforce(ctx, t, health, true); err != nil {
+		return a.withdraw(err)
+	}
+	a.tables, a.version, a.health = t, v, health
+	a.stale, a.problem = len(a.missing) > 0, nil
+	close(a.renewed)
+	a.renewed = make(chan struct{})
 	if err := a.ports.Keep(t.Set); err != nil {
 		a.log.Warn("monitor ports of load balancers that are gone stay", "error", err)
 	}
 	a.monitors.Follow(t.Set)
 	a.changed() // members whose monitors are gone are up
 	a.refresh()
-	a.log.Info("new tables are in force", "ports", len(t.Set.Ports), "pools", len(t.Set.Pools))
-	if err := pending.commit(); err != nil {
+	told := slog.LevelInfo
+	if v != 0 {
+		told = slog.LevelDebug // weftd sends one for every change
+	}
+	a.log.Log(ctx, told, "new tables are in force", "version", v, "ports", len(t.Set.Ports), "pools", len(t.Set.Pools))
+	if err := keep(); err != nil {
 		// They are in force: to say that they are not would be worse than to
 		// come up with the ones before after a restart.
 		a.log.Error("new tables are not kept for a restart", "error", err)
@@ -166,23 +180,23 @@ func (a *Agent) withdraw(err error) error {
 	return err
 }
 
-// devices returns all devices of t's ports by policy path.
-func (a *Agent) devices(t *Tables) map[string]string {
-	out := maps.Clone(t.Devices)
-	if out == nil {
-		out = map[string]string{}
-	}
+// given returns the devices of t's ports by policy path, but for attachments.
+func (a *Agent) given(t *Tables) map[string]string {
+	out := present(t.Set, a.attachments.fixed)
+	maps.Copy(out, t.Devices)
 	maps.Copy(out, a.ports.Devices(t.Set))
 	return out
 }
 
-// bind looks up t's devices as they are now.
-func (a *Agent) bind(t *Tables) (dataplane.Binding, []string, error) {
-	links, err := a.links()
-	if err != nil {
-		return nil, nil, err
+// devices returns all devices of t's ports by policy path.
+func (a *Agent) devices(t *Tables) map[string]string {
+	out := a.given(t)
+	for path, device := range a.attachments.devices(t.Set) {
+		if out[path] == "" {
+			out[path] = device
+		}
 	}
-	return Bind(t.Set, a.devices(t), links)
+	return out
 }
 
 // realize makes the accepted tables current again, with new findings and with
@@ -194,15 +208,7 @@ func (a *Agent) realize(ctx context.Context, health map[table.MemberID]table.Hea
 		if err := a.ports.Make(a.tables.Set); err != nil {
 			return err
 		}
-		b, missing, err := a.bind(a.tables)
-		if err != nil {
-			return err
-		}
-		if err := a.driver.Apply(ctx, a.tables.Set.WithHealth(health), b); err != nil {
-			return err
-		}
-		a.missing = missing
-		return nil
+		return a.enforce(ctx, a.tables, health, false)
 	}()
 	if a.stale = a.problem != nil || len(a.missing) > 0; a.problem != nil {
 		if told == nil || told.Error() != a.problem.Error() {
@@ -227,6 +233,7 @@ func (a *Agent) settle(ctx context.Context) {
 	if a.stale || !sameDown(health, a.health) {
 		a.realize(ctx, health)
 	}
+	a.unbind(ctx)
 	a.refresh()
 }
 
@@ -238,6 +245,8 @@ func sameDown(a, b map[table.MemberID]table.Health) bool {
 
 // run does what is to be done again and again, until ctx ends.
 func (a *Agent) run(ctx context.Context) {
+	defer a.attachments.end()
+	a.follow()
 	sweep, fails := time.NewTicker(sweepEvery), time.NewTicker(failsEvery)
 	defer sweep.Stop()
 	defer fails.Stop()
@@ -249,9 +258,12 @@ func (a *Agent) run(ctx context.Context) {
 			a.countFails(ctx)
 		case <-sweep.C:
 			a.sweep(ctx)
+			a.tidy()
 			a.settle(ctx)
+			a.follow()
 		case <-a.wake:
 			a.settle(ctx)
+			a.follow()
 			select {
 			case <-ctx.Done():
 			case <-time.After(settleEvery):
@@ -297,16 +309,12 @@ func (a *Agent) sweep(ctx context.Context) {
 
 // refresh brings the conditions up to date and logs those that began or ended.
 func (a *Agent) refresh() {
-	found := slices.Clone(a.rising)
+	found := slices.Concat(a.rising, a.unlike, a.control.conditions())
 	if a.problem != nil {
 		found = append(found, Condition{Type: NotRealized, Reason: "ApplyFailed", Message: a.problem.Error()})
 	}
 	if a.tables != nil {
-		for _, path := range a.missing {
-			found = append(found, Condition{
-				Type: DeviceMissing, Object: path, Reason: "NoSuchDevice", Message: "device " + a.devices(a.tables)[path] + " is not there",
-			})
-		}
+		found = append(found, a.lacking()...)
 		found = append(found, unhealthy(a.tables.Set, a.monitors.Health())...)
 	}
 	for _, c := range a.ledger.observe(found, time.Now()) {

@@ -304,7 +304,7 @@ func TestStoreAfterAKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.tables(); got != nil || err != nil {
+	if got, _, err := s.tables(); got != nil || err != nil {
 		t.Errorf("before the first commit: %v, %v", got, err)
 	}
 	if err := f.commit(); err != nil {
@@ -313,7 +313,7 @@ func TestStoreAfterAKill(t *testing.T) {
 	if _, err := s.prepare(of(pooled(2))); err != nil { // and killed here
 		t.Fatal(err)
 	}
-	got, err := s.tables()
+	got, _, err := s.tables()
 	if err != nil {
 		t.Fatal(err)
 	}

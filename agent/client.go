@@ -66,6 +66,10 @@ func (c *Client) do(ctx context.Context, method, path string, body []byte, to an
 		return fmt.Errorf("agent: %w", err)
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
+		refusal := &Refusal{}
+		if json.Unmarshal(answer, refusal) == nil && refusal.Why != "" {
+			return refusal
+		}
 		return fmt.Errorf("agent: %s", strings.TrimSpace(string(answer)))
 	}
 	if to == nil {

@@ -26,13 +26,16 @@ type Condition struct {
 
 // Types of conditions. The names are stable.
 const (
-	NotRealized    = "NotRealized"    // the accepted tables are not in force as they should be
-	DeviceMissing  = "DeviceMissing"  // a port has no device
-	NoActiveMember = "NoActiveMember" // a pool takes no connections
-	MemberDown     = "MemberDown"     // a member of a pool does not answer
-	PortsExhausted = "PortsExhausted" // SNAT found no free source port since the last look
-	TableFull      = "TableFull"      // a kernel map is nearly full, or took no new entry since the last look
-	Displaced      = "Displaced"      // connections gave way to new ones since the last look
+	NotRealized      = "NotRealized"      // the accepted tables are not in force as they should be
+	DeviceMissing    = "DeviceMissing"    // a port has no device
+	NotConnected     = "NotConnected"     // weftd, where tables come from, can not be reached
+	NoPort           = "NoPort"           // an attached pod's port is in the tables no more, or that of a device is not
+	InterfaceDiffers = "InterfaceDiffers" // an attached pod's interface is not as its port says
+	NoActiveMember   = "NoActiveMember"   // a pool takes no connections
+	MemberDown       = "MemberDown"       // a member of a pool does not answer
+	PortsExhausted   = "PortsExhausted"   // SNAT found no free source port since the last look
+	TableFull        = "TableFull"        // a kernel map is nearly full, or took no new entry since the last look
+	Displaced        = "Displaced"        // connections gave way to new ones since the last look
 )
 
 // remembered is how long a condition that has ended is still told.
@@ -89,6 +92,21 @@ func compareConditions(a, b Condition) int {
 		return 1
 	}
 	return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Object, b.Object))
+}
+
+// lacking returns the conditions of ports whose devices are not there. The
+// caller has a.mu; there are tables.
+func (a *Agent) lacking() (out []Condition) {
+	if len(a.missing) == 0 {
+		return nil
+	}
+	devices := a.devices(a.tables)
+	for _, path := range a.missing {
+		if name := devices[path]; name != "" { // else it was given up since
+			out = append(out, Condition{Type: DeviceMissing, Object: path, Reason: "NoSuchDevice", Message: "device " + name + " is not there"})
+		}
+	}
+	return out
 }
 
 // unhealthy returns the conditions of pools and members, as h has them. Pools

@@ -203,7 +203,7 @@ func pooled(n int) *table.Set {
 }
 
 // fakeLinks are the devices of the node.
-func fakeLinks() (map[string]dataplane.Link, error) {
+func fakeLinks([]string) (map[string]dataplane.Link, error) {
 	return map[string]dataplane.Link{"eth0": {IfIndex: 7, MAC: table.MAC{2, 0, 0, 0, 0, 7}}, "mon0": {IfIndex: 8}}, nil
 }
 
@@ -223,18 +223,31 @@ type bed struct {
 	*Agent
 	driver  *fakeDriver
 	network *fakeNetwork
+	pairs   *fakePairs
 	stop    func()
 }
 
 // start begins an agent over dir; it ends with the test, or by stop.
-func start(t *testing.T, dir string, d *fakeDriver, n *fakeNetwork) *bed {
+func start(t testing.TB, dir string, d *fakeDriver, n *fakeNetwork) *bed {
+	t.Helper()
+	return startOver(t, dir, d, n, newFakePairs())
+}
+
+// startOver begins an agent over dir and the pairs that are there.
+func startOver(t testing.TB, dir string, d *fakeDriver, n *fakeNetwork, p *fakePairs) *bed {
 	t.Helper()
 	s, err := openStore(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	p.driver = d
+	l, err := newAttachments(log, s, p)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &bed{newAgent(ctx, slog.New(slog.NewTextHandler(io.Discard, nil)), s, d, n, fakeLinks), d, n, nil}
+	b := &bed{newAgent(ctx, log, s, d, n, p.links, l), d, n, p, nil}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

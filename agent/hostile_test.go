@@ -30,7 +30,7 @@ func TestHostileScrapes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.close()
-	a := newAgent(t.Context(), slog.New(slog.DiscardHandler), s, slowDriver{fake}, network, fakeLinks)
+	a := newAgent(t.Context(), slog.New(slog.DiscardHandler), s, slowDriver{fake}, network, fakeLinks, &attachments{})
 	defer a.close()
 	if err := a.Apply(t.Context(), of(pooled(1))); err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func TestHostileTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.close()
-	if stored, err := s.tables(); err != nil || stored.Set.Node != told.Set.Node {
+	if stored, _, err := s.tables(); err != nil || stored.Set.Node != told.Set.Node {
 		t.Errorf("stored: %v, want %s", err, told.Set.Node)
 	}
 }

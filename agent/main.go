@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"github.com/weft-net/weft/monitor"
 )
@@ -26,6 +27,9 @@ next one goes on from the tables that were accepted last.
 Usage:
   weft-agent [flags]
 
+With --control its tables come from weftd, and its devices from --device and
+from weft-cni; else both come by the socket.
+
 Example:
   weft-agent --dir /var/lib/weft-agent --socket /run/weft-agent/socket &
   curl --unix-socket /run/weft-agent/socket http://agent/v1/status
@@ -34,6 +38,8 @@ It serves, by HTTP on the socket:
   PUT /v1/tables   {"devices": {"<policy path of a port>": "eth0"}, "tables": {...}};
                    answered when they are in force
   GET /v1/tables   what is in force, with the health of members
+  GET /v1/attachments
+                   the pods that are attached; weft-cni asks for more below it
   GET /v1/status   conditions, members and what their monitors found
   GET /metrics     the same and more for Prometheus
 
@@ -50,6 +56,7 @@ type Config struct {
 	Pins     string // directory on a BPF file system, for the data plane
 	Monitors string // name of the monitors' network namespace
 	Metrics  string // TCP address that metrics, and nothing else, are served at too; empty: none
+	Control  Control
 }
 
 // parse reads a command line.
@@ -62,7 +69,15 @@ func parse(args []string, w io.Writer) (c Config, err error) {
 	f.StringVar(&c.Pins, "pins", "/sys/fs/bpf/weft-agent", "`directory` on a BPF file system for the data plane")
 	f.StringVar(&c.Monitors, "monitors", "weft-monitors", "`name` of the network namespace that it makes for monitors")
 	f.StringVar(&c.Metrics, "metrics", "", "TCP `address`, such as :9469, to serve /metrics at too (default none)")
-	err = f.Parse(args)
+	f.StringVar(&c.Control.Address, "control", "", "`address` of weftd, unix:<path> or host:port, that tables come from (default the socket's users)")
+	f.StringVar(&c.Control.Node, "node", "", "`name` of this node; with --control")
+	f.StringVar(&c.Control.Cert, "cert", "", "PEM `file` with the agent's certificate; with --control (weftd cert agent NODE)")
+	f.StringVar(&c.Control.Key, "key", "", "PEM `file` with its private key; with --control")
+	f.StringVar(&c.Control.CA, "ca", "", "PEM `file` with the certificate of who vouches for weftd; with --control")
+	f.Func("device", "`<policy path>=<name>` of a port or uplink and its device; with --control; may be repeated", c.Control.setDevice)
+	if err = f.Parse(args); err == nil && f.NArg() == 0 {
+		err = c.Control.check()
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		io.WriteString(w, usage)
@@ -104,23 +119,31 @@ func Run(ctx context.Context, c Config, log *slog.Logger, open func(pins string)
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
+	l, err := newAttachments(log, s, veths{})
+	if err != nil {
+		return fmt.Errorf("attachments: %w", err)
+	}
+	l.fixed = c.Control.Devices
 	d, err := open(c.Pins)
 	if err != nil {
 		return err
 	}
-	a := newAgent(ctx, log, s, d, monitor.NewPorts(c.Monitors), Links)
+	a := newAgent(ctx, log, s, d, monitor.NewPorts(c.Monitors), linksOf, l)
+	if c.Control.Address != "" {
+		a.control = &follower{agent: a, c: c.Control}
+	}
 	stop, err := serveMetrics(ctx, log, c.Metrics, a)
 	if err != nil {
 		return errors.Join(err, a.close())
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		a.run(ctx)
-	}()
+	var working sync.WaitGroup
+	working.Go(func() { a.run(ctx) })
+	if a.control != nil {
+		working.Go(func() { a.control.run(ctx) })
+	}
 	err = errors.Join(serve(ctx, log, c.Socket, handler(a)), stop())
 	cancel()
-	<-ended
+	working.Wait()
 	return errors.Join(err, a.close())
 }

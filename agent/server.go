@@ -29,6 +29,8 @@ const (
 	tablesPath = "/v1/tables"
 	statusPath = "/v1/status"
 
+	attachmentsPath = "/v1/attachments"
+
 	metricsPath = "/metrics" // docs/metrics.md; by TCP too if wanted
 )
 
@@ -36,6 +38,10 @@ const (
 func handler(a *Agent) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT "+tablesPath, func(w http.ResponseWriter, r *http.Request) {
+		if f := a.control; f != nil {
+			http.Error(w, "tables: come from weftd at "+f.c.Address+" (they can not be put)", http.StatusConflict)
+			return
+		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -71,6 +77,7 @@ func handler(a *Agent) http.Handler {
 		answer(w, s)
 	})
 	mux.Handle("GET "+metricsPath, metrics.Handler(a.sample))
+	handleAttachments(mux, a)
 	return mux
 }
 

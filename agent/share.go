@@ -29,16 +29,24 @@ func share(old, set *table.Set) {
 // shared returns list with old's objects where they are the same, or old itself
 // if all are.
 func shared[K comparable, V any](old, list map[K]*V) map[K]*V {
-	same := len(old) == len(list)
+	if same(old, list) {
+		return old // others read it
+	}
+	all := len(old) == len(list)
 	for k, v := range list {
 		if was := old[k]; was != nil && reflect.DeepEqual(was, v) {
 			list[k] = was
 		} else {
-			same = false
+			all = false
 		}
 	}
-	if same {
+	if all {
 		return old
 	}
 	return list
+}
+
+// same says whether a and b are one map.
+func same[K comparable, V any](a, b map[K]*V) bool {
+	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }

@@ -15,10 +15,11 @@ import (
 // Status is how a node is.
 type Status struct {
 	Node       string      `json:"node"`
-	PID        int         `json:"pid"`        // of the agent
-	Generation uint32      `json:"generation"` // of the data plane; 0: no tables yet
-	Conditions []Condition `json:"conditions"` // those that hold first
-	Members    []Member    `json:"members"`    // of all pools, by pool and address
+	PID        int         `json:"pid"`               // of the agent
+	Generation uint32      `json:"generation"`        // of the data plane; 0: no tables yet
+	Version    int64       `json:"version,omitempty"` // of the tables, as weftd counts; 0: they are not from there
+	Conditions []Condition `json:"conditions"`        // those that hold first
+	Members    []Member    `json:"members"`           // of all pools, by pool and address
 }
 
 // Member is a member of a pool and how it is.
@@ -52,7 +53,7 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Node, s.Generation = a.tables.Set.Node, told.Generation
+	s.Node, s.Generation, s.Version = a.tables.Set.Node, told.Generation, a.version
 	s.Members = members(a.tables.Set, a.monitors.Health(), a.monitors.Checks())
 	return s, nil
 }

@@ -16,8 +16,9 @@ import (
 
 // store is an agent's directory: what it needs to go on after it was killed.
 type store struct {
-	dir  string
-	lock *os.File // nobody else has it while the agent lives
+	dir     string
+	lock    *os.File // nobody else has it while the agent lives
+	journal journal  // one caller at a time
 }
 
 const (
@@ -43,20 +44,10 @@ func openStore(dir string) (*store, error) {
 		}
 		return nil, fmt.Errorf("directory %s: %w", dir, err)
 	}
-	return &store{dir, lock}, nil
+	return &store{dir: dir, lock: lock}, nil
 }
 
-func (s *store) close() error { return s.lock.Close() }
-
-// tables returns what was accepted last; nil if nothing was.
-func (s *store) tables() (*Tables, error) {
-	t := &Tables{}
-	found, err := s.read(tablesFile, t)
-	if err != nil || !found {
-		return nil, err
-	}
-	return t, nil
-}
+func (s *store) close() error { return errors.Join(s.closeJournal(), s.lock.Close()) }
 
 // health returns what was known of members last. Without it all are up, and
 // monitors will find out.
@@ -77,9 +68,6 @@ func (s *store) saveHealth(h map[table.MemberID]table.Health) error {
 	defer f.drop()
 	return f.commit()
 }
-
-// prepare writes t beside the tables that were accepted last.
-func (s *store) prepare(t *Tables) (*file, error) { return s.write(tablesFile, t) }
 
 func (s *store) read(name string, to any) (found bool, err error) {
 	data, err := os.ReadFile(filepath.Join(s.dir, name))

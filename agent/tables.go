@@ -85,19 +85,47 @@ func (t *Tables) check() error {
 
 // Links returns the devices of the current network namespace by name.
 func Links() (map[string]dataplane.Link, error) {
-	links, err := netlink.LinkList()
+	links, err := listLinks()
 	if err != nil {
-		return nil, fmt.Errorf("devices: %w", err)
+		return nil, err
 	}
 	out := make(map[string]dataplane.Link, len(links))
 	for _, l := range links {
-		link := dataplane.Link{IfIndex: l.Attrs().Index}
-		if mac := l.Attrs().HardwareAddr; len(mac) == len(link.MAC) {
-			copy(link.MAC[:], mac)
-		}
-		out[l.Attrs().Name] = link
+		out[l.Attrs().Name] = linkTo(l)
 	}
 	return out, nil
+}
+
+// asked is how many devices are asked for one by one: a list of all costs as
+// much as some dozens of them, and more if there are thousands.
+const asked = 32
+
+// linksOf returns those of the devices called names that are there, and maybe
+// others.
+func linksOf(names []string) (map[string]dataplane.Link, error) {
+	if len(names) > asked {
+		return Links()
+	}
+	out := make(map[string]dataplane.Link, len(names))
+	for _, name := range names {
+		l, err := linkOf(name)
+		if err != nil {
+			return nil, err
+		}
+		if l != nil {
+			out[name] = linkTo(l)
+		}
+	}
+	return out, nil
+}
+
+// linkTo returns what the data plane is told of a device.
+func linkTo(l netlink.Link) dataplane.Link {
+	link := dataplane.Link{IfIndex: l.Attrs().Index}
+	if mac := l.Attrs().HardwareAddr; len(mac) == len(link.MAC) {
+		copy(link.MAC[:], mac)
+	}
+	return link
 }
 
 // Bind finds devices, given by name with the policy paths of their ports and
@@ -108,12 +136,16 @@ func Links() (map[string]dataplane.Link, error) {
 // Errors: a path that set does not have, an uplink's device that has no
 // Ethernet address.
 func Bind(set *table.Set, devices map[string]string, links map[string]dataplane.Link) (b dataplane.Binding, missing []string, err error) {
-	ids := make(map[string]table.PortID, len(set.Ports)+len(set.Uplinks))
+	ids := make(map[string]table.PortID, len(devices))
 	for id, p := range set.Ports {
-		ids[p.Path] = id
+		if devices[p.Path] != "" {
+			ids[p.Path] = id
+		}
 	}
 	for id, u := range set.Uplinks {
-		ids[u.Path] = id
+		if devices[u.Path] != "" {
+			ids[u.Path] = id
+		}
 	}
 	b = dataplane.Binding{}
 	for _, path := range slices.Sorted(maps.Keys(devices)) {
