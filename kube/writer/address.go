@@ -1,0 +1,205 @@
+package writer
+
+import (
+	"iter"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/weft-net/weft/intent"
+	"github.com/weft-net/weft/store"
+)
+
+// Hosts returns the first and last address of a range that hosts can have:
+// without network and broadcast address, unless it is of one or two addresses.
+func Hosts(p netip.Prefix) (first, last netip.Addr) {
+	p = p.Masked()
+	first, last = p.Addr(), lastOf(p)
+	if p.Addr().BitLen()-p.Bits() < 2 {
+		return first, last
+	}
+	return first.Next(), last.Prev()
+}
+
+// lastOf returns the last address of a masked prefix.
+func lastOf(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// CountHosts returns how many addresses the ranges have for hosts, up to
+// 1<<62.
+func CountHosts(ranges []netip.Prefix) int64 {
+	var n int64
+	for _, p := range ranges {
+		bits := p.Addr().BitLen() - p.Bits()
+		switch {
+		case bits >= 62:
+			return 1 << 62
+		case bits < 2:
+			n += 1 << bits
+		default:
+			n += 1<<bits - 2
+		}
+	}
+	return min(n, 1<<62)
+}
+
+// Lowest returns the first address of the ranges, in their order, that is not
+// taken; false: all are. Cost O(taken addresses before it).
+func Lowest(ranges []netip.Prefix, taken func(netip.Addr) bool) (netip.Addr, bool) {
+	for _, p := range ranges {
+		a, last := Hosts(p)
+		for ; a.IsValid() && a.Compare(last) <= 0; a = a.Next() {
+			if !taken(a) {
+				return a, true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// LowestSubnet returns the first subnet of the networks, in their order, that
+// overlaps nothing; false: all do. overlaps returns something of those taken
+// that overlaps a prefix, or an invalid one.
+func LowestSubnet(networks []netip.Prefix, bits int, overlaps func(netip.Prefix) netip.Prefix) (netip.Prefix, bool) {
+	for _, n := range networks {
+		for a := n.Masked().Addr(); a.IsValid() && n.Contains(a); {
+			p := netip.PrefixFrom(a, bits).Masked()
+			in := overlaps(p)
+			if !in.IsValid() {
+				return p, true
+			}
+			if in.Bits() > bits {
+				in = p
+			}
+			a = lastOf(in.Masked()).Next()
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// Used returns the addresses that virtual servers and NAT rules of the tree
+// have, and whose they are: of several owners the first by path. Cost O(these
+// objects).
+func Used(t *intent.Tree) map[netip.Addr]store.Owner {
+	first := map[netip.Addr]intent.Object{}
+	for _, kind := range []string{"LBVirtualServer", "PolicyNatRule"} {
+		for o := range t.EachOfType(kind) {
+			for a := range outside(o) {
+				if before := first[a]; before == nil || o.Meta().Path < before.Meta().Path {
+					first[a] = o
+				}
+			}
+		}
+	}
+	out := make(map[netip.Addr]store.Owner, len(first))
+	for a, o := range first {
+		out[a] = store.OwnerOf(o)
+	}
+	return out
+}
+
+// outside yields the addresses by which o is known to others, some perhaps
+// twice.
+func outside(o intent.Object) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		switch v := o.(type) {
+		case *intent.LBVirtualServer:
+			if a := v.Address(); a.IsValid() {
+				yield(a)
+			}
+		case *intent.PolicyNatRule:
+			switch v.Action {
+			case "SNAT":
+				if p := v.Translated(); p.IsValid() && p.IsSingleIP() {
+					yield(p.Addr())
+				}
+			case "DNAT":
+				for _, p := range v.Destinations() {
+					if p.IsSingleIP() && !yield(p.Addr()) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// addressesOf returns the addresses that objects give to somebody: those of
+// Used and of ports.
+func addressesOf(objects []intent.Object) map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for _, o := range objects {
+		for a := range outside(o) {
+			out[a] = true
+		}
+		if p, ok := o.(*intent.SegmentPort); ok {
+			for _, b := range p.AddressBindings {
+				if a, err := netip.ParseAddr(b.IPAddress); err == nil {
+					out[a] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+// Holds keeps released addresses back for a while, so that what still speaks to
+// the one who had an address does not reach another. It is a courtesy of this
+// process: another one that takes over does not know of them. The zero value
+// holds for no time. It is safe for concurrent use.
+type Holds struct {
+	now func() time.Time
+
+	mu    sync.Mutex
+	time  time.Duration
+	until map[netip.Addr]time.Time
+}
+
+// NewHolds returns Holds of a duration; a nil now is time.Now.
+func NewHolds(d time.Duration, now func() time.Time) *Holds {
+	if now == nil {
+		now = time.Now
+	}
+	return &Holds{now: now, time: d, until: map[netip.Addr]time.Time{}}
+}
+
+// Keep sets how long addresses are held that are released from now on.
+func (h *Holds) Keep(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.time = d
+}
+
+// Release holds an address from now on. Write does it for what an owner has no
+// more.
+func (h *Holds) Release(a netip.Addr) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.time <= 0 {
+		return
+	}
+	now := h.now()
+	for a, t := range h.until {
+		if !now.Before(t) {
+			delete(h.until, a)
+		}
+	}
+	h.until[a] = now.Add(h.time)
+}
+
+// Held reports whether an address is held. Nil Holds hold nothing.
+func (h *Holds) Held(a netip.Addr) bool {
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t, ok := h.until[a]
+	return ok && h.now().Before(t)
+}
