@@ -33,7 +33,13 @@ func (s *System) ensureAgent(ctx context.Context, state *State, plan *Plan) erro
 	host := plan.host()
 	p, err := s.agentProcess(ctx, plan)
 	if errors.Is(err, agent.ErrGone) {
-		p, err = s.startAgent(ctx, plan)
+		var follow []string
+		if k := state.Spec.Kubernetes; k != nil {
+			if follow, err = s.parts(plan, k).agentFlags(ctx); err != nil {
+				return err
+			}
+		}
+		p, err = s.startAgent(ctx, plan, follow)
 	}
 	if err != nil {
 		return fmt.Errorf("agent of %s: %w", host.Name, err)
@@ -56,11 +62,12 @@ func (s *System) agentProcess(ctx context.Context, plan *Plan) (Process, error) 
 	return p, err
 }
 
-// startAgent returns when the agent of plan's host answers.
-func (s *System) startAgent(ctx context.Context, plan *Plan) (Process, error) {
+// startAgent returns when the agent of plan's host, with further flags, answers.
+func (s *System) startAgent(ctx context.Context, plan *Plan, further []string) (Process, error) {
 	host := plan.host()
 	args := append(slices.Clone(s.Agent),
 		"--dir", s.agentDir(plan), "--socket", s.client(plan).Socket, "--pins", s.pins(plan), "--monitors", monitorsOf(host))
+	args = append(args, further...)
 	ctx, cancel := context.WithTimeout(ctx, agentTime)
 	defer cancel()
 	return start(*host, args, s.agentDir(plan)+".log", func(ended <-chan struct{}) error {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weft-net/weft/internal/process"
 	"github.com/weft-net/weft/table"
 )
 
@@ -15,7 +16,7 @@ func killAgent(t *testing.T, s *System, lab string) Process {
 		t.Fatal(err)
 	}
 	p := state.Agents[0]
-	if err := kill(t.Context(), p.PID, p.alive); err != nil {
+	if err := process.Kill(t.Context(), p.PID, p.alive); err != nil {
 		t.Fatal(err)
 	}
 	return p

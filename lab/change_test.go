@@ -261,7 +261,7 @@ func TestCommandsOnALabThatIsNotUp(t *testing.T) {
 	lab := testLab(t, s, "none")
 	want := "lab " + lab + ": is not up (use 'weft lab up FILE')"
 	_, status := s.Status(t.Context(), lab)
-	_, set := s.Set(lab)
+	_, set := s.Set(t.Context(), lab)
 	for name, err := range map[string]error{
 		"status": status,
 		"set":    set,

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -8,8 +9,8 @@ import (
 	"github.com/weft-net/weft/table"
 )
 
-// File is one lab file: YAML documents of resource_type Infra and at most one
-// of resource_type Lab.
+// File is one lab file: YAML documents of resource_type Infra, at most one of
+// resource_type Lab, and Kubernetes objects if that one has a Kubernetes.
 type File struct {
 	Name string // for problems
 	Data []byte
@@ -30,9 +31,10 @@ func (p Problems) Error() string {
 
 // input is what files say.
 type input struct {
-	spec     *Spec // nil: they have no Lab document
-	changes  []intent.Change
-	problems []intent.Problem
+	spec      *Spec // nil: they have no Lab document
+	changes   []intent.Change
+	manifests []document
+	problems  []intent.Problem
 }
 
 // read parses files. Later files see the objects of earlier ones.
@@ -48,9 +50,11 @@ func read(files []File) input {
 				changes, problems := intent.Parse(d.file, d.data)
 				in.changes = append(in.changes, changes...)
 				in.problems = append(in.problems, problems...)
+			case d.apiVersion != "":
+				in.manifests = append(in.manifests, d)
 			case d.resourceType != "Lab":
 				in.problems = append(in.problems, d.problem(
-					fmt.Errorf("resource_type: %q: is no lab document (Infra, Lab)", d.resourceType)))
+					fmt.Errorf("resource_type: %q: is no lab document (Infra, Lab, or a Kubernetes object with apiVersion)", d.resourceType)))
 			case where != "":
 				in.problems = append(in.problems, d.problem(
 					fmt.Errorf("resource_type: Lab: is a second one, after %s (at most one)", where)))
@@ -62,7 +66,27 @@ func read(files []File) input {
 			}
 		}
 	}
+	in.attachManifests()
 	return in
+}
+
+// attachManifests gives the Kubernetes documents to the spec that starts a
+// Kubernetes.
+func (in *input) attachManifests() {
+	if len(in.manifests) == 0 || intent.HasErrors(in.problems) {
+		return
+	}
+	if in.spec == nil || in.spec.Kubernetes == nil {
+		in.problems = append(in.problems, in.manifests[0].problem(
+			fmt.Errorf("apiVersion: %s: is a Kubernetes object, and the lab has no Kubernetes (give the Lab document the field kubernetes)", in.manifests[0].apiVersion)))
+		return
+	}
+	var all strings.Builder
+	for _, d := range in.manifests {
+		all.WriteString("---\n")
+		all.Write(bytes.TrimPrefix(bytes.TrimLeft(d.data, "\n"), []byte("---")))
+	}
+	in.spec.Manifests = all.String()
 }
 
 // goal is a lab as it shall be.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -72,12 +73,9 @@ func (s *System) bound(ctx context.Context, lab string, fn func(dataplane.Driver
 	if err != nil {
 		return err
 	}
-	now, err := s.client(state.Plan).InForce(ctx)
-	if errors.Is(err, agent.ErrGone) {
-		return fmt.Errorf("lab %s: %w (use 'weft lab up' or 'weft lab apply' again)", lab, err)
-	}
+	now, err := s.inForce(ctx, state.Plan)
 	if err != nil {
-		return fmt.Errorf("lab %s: %w", lab, err)
+		return err
 	}
 	return s.withDriver(state.Plan, func(d dataplane.Driver) error {
 		links, err := agent.Links()
@@ -90,6 +88,19 @@ func (s *System) bound(ctx context.Context, lab string, fn func(dataplane.Driver
 		}
 		return fn(d, now.Set, b)
 	})
+}
+
+// inForce asks the agent of plan's host what it goes by.
+// Errors: it is gone.
+func (s *System) inForce(ctx context.Context, plan *Plan) (*agent.InForce, error) {
+	now, err := s.client(plan).InForce(ctx)
+	if errors.Is(err, agent.ErrGone) {
+		return nil, fmt.Errorf("lab %s: %w (use 'weft lab up' or 'weft lab apply' again)", plan.Lab, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lab %s: %w", plan.Lab, err)
+	}
+	return now, nil
 }
 
 // Inject sends a frame as the machine behind a port or uplink would, and
@@ -106,7 +117,7 @@ func (s *System) Inject(ctx context.Context, lab string, port table.PortID, fram
 		return r, err
 	}
 	err = s.bound(ctx, lab, func(d dataplane.Driver, set *table.Set, b dataplane.Binding) error {
-		from, err := state.Plan.outer(objectPath(set, port))
+		from, err := s.outer(ctx, state.Plan, objectPath(set, port))
 		if err != nil {
 			return err
 		}
@@ -150,15 +161,24 @@ func sendFrame(device string, frame []byte) error {
 	return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index})
 }
 
-// outer returns the far end of the link whose near end the data plane binds to
-// a port or uplink.
-func (p *Plan) outer(object string) (End, error) {
-	for _, l := range p.Links {
+// outer returns the far end of what the data plane binds to a port or uplink: of
+// a link of the plan, or of a pod's attachment.
+func (s *System) outer(ctx context.Context, plan *Plan, object string) (End, error) {
+	for _, l := range plan.Links {
 		switch object {
 		case l.A.Object:
 			return l.B, nil
 		case l.B.Object:
 			return l.A, nil
+		}
+	}
+	attached, _, err := s.client(plan).Attachments(ctx)
+	if err != nil {
+		return End{}, err
+	}
+	for _, a := range attached {
+		if a.Port == object {
+			return End{Namespace: filepath.Base(a.NetNS), Name: a.Interface}, nil
 		}
 	}
 	return End{}, fmt.Errorf("%s: has no machine in this lab", object)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/weft-net/weft/dataplane"
@@ -51,28 +49,20 @@ func (s *System) Observe(ctx context.Context, lab string, fn func([]Observed) er
 	})
 }
 
-// lastTables returns what reads the tables that the host of plan got last, if
-// they were written since it did so before.
+// lastTables returns what reads the tables that the host of plan goes by.
 func (s *System) lastTables(plan *Plan) func(context.Context) (*table.Set, error) {
 	var last *table.Set
-	var as fs.FileInfo
-	path := filepath.Join(s.dir(plan.Lab), setFileName(plan.host().Name))
-	return func(context.Context) (*table.Set, error) {
-		now, err := os.Stat(path)
-		if errors.Is(err, fs.ErrNotExist) {
+	return func(ctx context.Context) (*table.Set, error) {
+		if _, err := loadState(s.dir(plan.Lab)); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("lab %s: is not up any more", plan.Lab)
 		}
+		now, err := s.inForce(ctx, plan)
 		if err != nil {
 			return nil, err
 		}
-		if last != nil && os.SameFile(now, as) && now.ModTime().Equal(as.ModTime()) {
-			return last, nil
+		if last == nil || table.Diff(last, now.Set).Len() > 0 {
+			last = now.Set
 		}
-		set, err := LoadSet(path)
-		if err != nil {
-			return nil, err
-		}
-		last, as = set, now
 		return last, nil
 	}
 }

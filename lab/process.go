@@ -1,18 +1,13 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
-	"strconv"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/internal/netns"
+	"github.com/weft-net/weft/internal/process"
 )
 
 // Process names one process of this machine for ever: its number alone comes
@@ -26,69 +21,15 @@ type Process struct {
 // identify returns process pid as it runs now.
 // Errors: os.ErrProcessDone, also if it ends while it is looked at.
 func identify(pid int) (Process, error) {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-		return Process{}, fmt.Errorf("process %d: %w", pid, os.ErrProcessDone)
-	}
+	start, err := process.StartOf(pid)
 	if err != nil {
 		return Process{}, err
 	}
-	// The second field is the name in brackets, which may hold anything.
-	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
-	const state, start = 0, 19 // fields 3 and 22
-	if len(fields) <= start {
-		return Process{}, fmt.Errorf("process %d: stat: has %d fields", pid, len(fields))
-	}
-	if s := fields[state][0]; s == 'Z' || s == 'X' {
-		return Process{}, fmt.Errorf("process %d: %w", pid, os.ErrProcessDone)
-	}
-	ticks, err := strconv.ParseUint(string(fields[start]), 10, 64)
-	if err != nil {
-		return Process{}, fmt.Errorf("process %d: stat: %w", pid, err)
-	}
-	return Process{PID: pid, Start: ticks}, nil
+	return Process{PID: pid, Start: start}, nil
 }
 
 // alive says whether p still runs.
-func (p Process) alive() bool {
-	now, err := identify(p.PID)
-	return err == nil && now.Start == p.Start
-}
-
-// killTime bounds the wait for one killed process.
-const killTime = 5 * time.Second
-
-// kill ends process pid if still, once its number is held fast, is true, and
-// waits until it is gone. A process that is gone already is no error.
-func kill(ctx context.Context, pid int, still func() bool) error {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("process %d: %w", pid, err)
-	}
-	defer unix.Close(fd)
-	if !still() {
-		return nil
-	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("process %d: kill: %w", pid, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, killTime)
-	defer cancel()
-	for ctx.Err() == nil {
-		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(poll, 100)
-		if n > 0 {
-			return nil
-		}
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("process %d: %w", pid, err)
-		}
-	}
-	return fmt.Errorf("process %d: is still there after a kill: %w", pid, ctx.Err())
-}
+func (p Process) alive() bool { return process.Alive(p.PID, p.Start) }
 
 // killInside ends every process in the named namespaces except this one, and
 // says how many there were. It looks again until none is left, because a
@@ -118,7 +59,7 @@ func killInside(ctx context.Context, namespaces []string) (int, error) {
 				id, ok := netns.OfProcess(pid)
 				return ok && slices.Contains(ids, id)
 			}
-			if err := kill(ctx, pid, inside); err != nil {
+			if err := process.Kill(ctx, pid, inside); err != nil {
 				return killed, err
 			}
 			killed++

@@ -46,6 +46,17 @@ func start(m Machine, args []string, logPath string, ready func(ended <-chan str
 		return Process{}, err
 	}
 	defer n.Close()
+	return launch(n.Do, m.Name, args, logPath, ready)
+}
+
+// startHere is start for a program in this process's own namespace; name says
+// what it is.
+func startHere(name string, args []string, logPath string, ready func(ended <-chan struct{}) error) (Process, error) {
+	return launch(func(fn func() error) error { return fn() }, name, args, logPath, ready)
+}
+
+// launch starts a program and waits for it, both by within.
+func launch(within func(func() error) error, name string, args []string, logPath string, ready func(ended <-chan struct{}) error) (Process, error) {
 	log, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return Process{}, err
@@ -54,7 +65,7 @@ func start(m Machine, args []string, logPath string, ready func(ended <-chan str
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := n.Do(cmd.Start); err != nil {
+	if err := within(cmd.Start); err != nil {
 		return Process{}, err
 	}
 	ended := make(chan struct{})
@@ -64,8 +75,8 @@ func start(m Machine, args []string, logPath string, ready func(ended <-chan str
 	}()
 	p, err := identify(cmd.Process.Pid)
 	if err == nil {
-		p.Machine = m.Name
-		err = n.Do(func() error { return ready(ended) })
+		p.Machine = name
+		err = within(func() error { return ready(ended) })
 	}
 	if errors.Is(err, os.ErrProcessDone) {
 		err = errEnded // before it could be looked at

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -21,6 +22,18 @@ type Spec struct {
 	PhysicalRouter *RouterSpec    `json:"physical_router,omitempty"`
 	Outside        []OutsideSpec  `json:"outside,omitempty"`
 	Workloads      []WorkloadSpec `json:"workloads,omitempty"`
+	// Kubernetes starts one on this machine; its objects make the network.
+	Kubernetes *KubernetesSpec `json:"kubernetes,omitempty"`
+	// Manifests are the files' Kubernetes documents, which are applied once it
+	// is up. Not a field of the Lab document.
+	Manifests string `json:"-"`
+}
+
+// KubernetesSpec is a Kubernetes whose objects the control plane follows.
+type KubernetesSpec struct {
+	Nodes        []string `json:"nodes,omitempty"`         // that run pods; default node1
+	ServiceCIDR  string   `json:"service_cidr,omitempty"`  // default 10.96.0.0/22
+	ControlPlane string   `json:"control_plane,omitempty"` // address of the API server for pods; default 10.244.0.2
 }
 
 // HostSpec is a machine that runs workloads and a data plane. There is at
@@ -85,8 +98,9 @@ func CheckName(name string) error {
 // document is one document of a multi-document YAML stream.
 type document struct {
 	file         string
-	line         int // 1-based, where it begins
-	resourceType string
+	line         int    // 1-based, where it begins
+	resourceType string // empty: not ours
+	apiVersion   string // of a Kubernetes object
 	data         []byte // with an empty line for each line before it, so that parsers count right
 }
 
@@ -98,6 +112,7 @@ func split(file string, data []byte) ([]document, []intent.Problem) {
 		d.file = file
 		var head *struct {
 			ResourceType string `json:"resource_type"`
+			APIVersion   string `json:"apiVersion"`
 		}
 		if err := yaml.Unmarshal(d.data, &head); err != nil {
 			return nil, []intent.Problem{d.problem(err)}
@@ -105,7 +120,7 @@ func split(file string, data []byte) ([]document, []intent.Problem) {
 		if head == nil {
 			continue
 		}
-		d.resourceType = head.ResourceType
+		d.resourceType, d.apiVersion = head.ResourceType, head.APIVersion
 		docs = append(docs, d)
 	}
 	return docs, nil
@@ -147,6 +162,13 @@ func parseSpec(d document) (*Spec, []intent.Problem) {
 	}
 	if spec.Name == "" {
 		spec.Name = DefaultName
+	}
+	if k := spec.Kubernetes; k != nil {
+		if len(k.Nodes) == 0 {
+			k.Nodes = []string{"node1"}
+		}
+		k.ServiceCIDR = cmp.Or(k.ServiceCIDR, "10.96.0.0/22")
+		k.ControlPlane = cmp.Or(k.ControlPlane, "10.244.0.2")
 	}
 	return spec, nil
 }

@@ -32,6 +32,7 @@ type State struct {
 	Next    []*Plan   `json:",omitempty"` // of each attempt to change since; empty unless Changing
 	Servers []Process `json:",omitempty"`
 	Agents  []Process `json:",omitempty"` // one a host
+	Control []Process `json:",omitempty"` // of a lab with a Kubernetes: weftd and others, in the order of their start
 }
 
 // Files in a lab's state directory, beside logs and agents' directories.
@@ -40,8 +41,6 @@ const (
 	intentFile = "intent.json"
 	lockFile   = "lock"
 )
-
-func setFileName(host string) string { return "set-" + host }
 
 func loadState(dir string) (*State, error) {
 	path := filepath.Join(dir, stateFile)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/weft-net/weft/internal/need"
-	"github.com/weft-net/weft/table"
+	"github.com/weft-net/weft/internal/process"
 )
 
 func TestStateSurvivesTheFile(t *testing.T) {
@@ -52,42 +51,6 @@ func TestBrokenStateIsAnError(t *testing.T) {
 		if _, err := loadState(dir); err == nil {
 			t.Errorf("%s: is accepted", name)
 		}
-	}
-}
-
-func TestSetSurvivesTheFile(t *testing.T) {
-	addr, prefix := netip.MustParseAddr, netip.MustParsePrefix
-	want := table.NewSet("host1")
-	want.Ports[1] = &table.Port{ID: 1, Path: "/p", Segment: 3, MAC: table.MAC{4, 0x50, 0x56, 0, 0, 1}}
-	want.Uplinks[2] = &table.Uplink{ID: 2, VRF: 1, Address: prefix("192.168.105.1/24")}
-	want.Segments[3] = &table.Segment{ID: 3, Gateways: []netip.Prefix{prefix("10.0.0.1/24")}}
-	for _, a := range []netip.Addr{addr("10.0.0.5"), addr("2001:db8::5")} {
-		want.Endpoints[table.EndpointKey{Segment: 3, Addr: a}] = &table.Endpoint{Segment: 3, Addr: a, Port: 1, In: []table.RulesetID{9}}
-	}
-	want.VRFs[4] = &table.VRF{ID: 4, Kind: table.Tier1}
-	want.Routes[table.RouteKey{VRF: 4, Prefix: prefix("0.0.0.0/0")}] = &table.Route{
-		VRF: 4, Prefix: prefix("0.0.0.0/0"), Kind: table.RouteUp, Via: addr("100.64.0.0"), NextHops: []table.NextHopID{5},
-	}
-	want.NextHops[5] = &table.NextHop{ID: 5, Uplink: 2, Addr: addr("192.168.105.253")}
-	key := table.NATKey{VRF: 4, Dir: table.NATOut}
-	want.NAT[key] = &table.NATList{Key: key, Rules: []table.NATRule{{ID: 6, Src: prefix("10.0.0.0/24")}}}
-	want.AddrSets[7] = &table.AddrSet{ID: 7, Addrs: []table.RealmPrefix{{Realm: table.AnyRealm, Prefix: prefix("10.0.0.0/8")}}}
-	want.Rulesets[8] = &table.Ruleset{ID: 8, Rules: []*table.Rule{{ID: 9, Services: []table.Service{{Proto: 6, First: 80, Last: 90}}}}}
-	want.Timeouts.ICMP = 77
-
-	path := filepath.Join(t.TempDir(), "set")
-	if err := SaveSet(path, want); err != nil {
-		t.Fatal(err)
-	}
-	got, err := LoadSet(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, got, compareAddrs); diff != "" {
-		t.Errorf("set (-want +got):\n%s", diff)
-	}
-	if _, err := LoadSet(path + "x"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a file that is not there: %v", err)
 	}
 }
 
@@ -163,20 +126,20 @@ func TestKillSparesAnotherProcessOfTheSameNumber(t *testing.T) {
 	if earlier.alive() || !p.alive() {
 		t.Errorf("alive: %v for another process, %v for this one", earlier.alive(), p.alive())
 	}
-	if err := kill(t.Context(), earlier.PID, earlier.alive); err != nil {
+	if err := process.Kill(t.Context(), earlier.PID, earlier.alive); err != nil {
 		t.Fatal(err)
 	}
 	if !p.alive() {
 		t.Fatal("another process was killed")
 	}
-	if err := kill(t.Context(), p.PID, p.alive); err != nil {
+	if err := process.Kill(t.Context(), p.PID, p.alive); err != nil {
 		t.Fatal(err)
 	}
 	<-ended
 	if p.alive() {
 		t.Error("the process lives on")
 	}
-	if err := kill(t.Context(), p.PID, p.alive); err != nil {
+	if err := process.Kill(t.Context(), p.PID, p.alive); err != nil {
 		t.Errorf("killing a process that is gone: %v", err)
 	}
 }

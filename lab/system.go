@@ -22,6 +22,7 @@ import (
 	"github.com/weft-net/weft/dataplane/ebpf"
 	"github.com/weft-net/weft/intent"
 	"github.com/weft-net/weft/internal/netns"
+	"github.com/weft-net/weft/internal/process"
 	"github.com/weft-net/weft/table"
 )
 
@@ -29,6 +30,8 @@ import (
 const (
 	DefaultStateDir = "/run/weft"
 	DefaultPinDir   = ebpf.FS + "/weft"
+	// DefaultKubernetes is where scripts/kube.sh puts a Kubernetes.
+	DefaultKubernetes = "/var/cache/weft/kube/v1.37.1"
 )
 
 // System is the machine that labs are built on. All fields but Progress and
@@ -44,6 +47,8 @@ type System struct {
 	// Agent is the command that runs agent.Main; flags are appended. It drives
 	// the same data plane as Open.
 	Agent []string
+	// Programs are what a lab with a Kubernetes needs besides. Optional.
+	Programs Programs
 	// Compile returns the tables of each host.
 	Compile func(*intent.Tree) (map[string]*table.Set, []intent.Problem)
 	// Open loads the data plane, or finds the loaded one again, of the host
@@ -82,6 +87,11 @@ func (s *System) Up(ctx context.Context, files []File) (lab string, err error) {
 	g, err := s.goal(intent.NewTree(), in, spec)
 	if err != nil {
 		return "", err
+	}
+	if spec.Kubernetes != nil {
+		if err := s.Programs.check(); err != nil {
+			return "", err
+		}
 	}
 	l, err := s.acquire(ctx, spec.Name)
 	if err != nil {
@@ -125,7 +135,11 @@ func (s *System) isUp(ctx context.Context, g *goal) (bool, error) {
 	if !state.Spec.equal(g.spec) || !bytes.Equal(body, g.body) {
 		return false, fmt.Errorf("lab %s is up with other files; use 'weft lab apply' or 'weft lab down'", g.plan.Lab)
 	}
-	if err := s.ensureAgent(ctx, state, state.Plan); err != nil {
+	if g.spec.Kubernetes != nil {
+		if err := s.run(ctx, s.kubernetes(state, g, change{})); err != nil {
+			return false, err
+		}
+	} else if err := s.ensureAgent(ctx, state, state.Plan); err != nil {
 		return false, err
 	}
 	for _, m := range state.Plan.Machines {
@@ -150,14 +164,9 @@ func (s *System) build(ctx context.Context, g *goal) error {
 // data plane, the servers, and at last the state that says that all is there.
 func (s *System) finish(state *State, g *goal, c change) []step {
 	dir := s.dir(g.plan.Lab)
-	steps := []step{
-		{"starting the agent of " + g.plan.host().Name, func(ctx context.Context) error {
-			return s.ensureAgent(ctx, state, g.plan)
-		}},
-		{"loading the data plane", func(ctx context.Context) error {
-			return s.program(ctx, g.plan, g.set)
-		}},
-		{"raising links", func(context.Context) error { return raise(c.links) }},
+	steps := s.tables(state, g, c)
+	if g.spec.Kubernetes != nil {
+		steps = s.kubernetes(state, g, c)
 	}
 	for _, m := range c.serve {
 		steps = append(steps, step{"starting the http server of " + m.Name, func(ctx context.Context) error {
@@ -170,15 +179,25 @@ func (s *System) finish(state *State, g *goal, c change) []step {
 		}})
 	}
 	return append(steps, step{"writing the state", func(context.Context) error {
-		if err := SaveSet(filepath.Join(dir, setFileName(g.plan.host().Name)), g.set); err != nil {
-			return err
-		}
 		if err := writeFile(filepath.Join(dir, intentFile), g.body); err != nil {
 			return err
 		}
 		state.Phase, state.Spec, state.Plan, state.Next = Running, g.spec, g.plan, nil
 		return state.save(dir)
 	}})
+}
+
+// tables returns the steps that give a host the tables of files.
+func (s *System) tables(state *State, g *goal, c change) []step {
+	return []step{
+		{"starting the agent of " + g.plan.host().Name, func(ctx context.Context) error {
+			return s.ensureAgent(ctx, state, g.plan)
+		}},
+		{"loading the data plane", func(ctx context.Context) error {
+			return s.program(ctx, g.plan, g.set)
+		}},
+		{"raising links", func(context.Context) error { return raise(c.links) }},
+	}
 }
 
 // Apply changes the running lab as files say: the objects in them are created
@@ -201,6 +220,9 @@ func (s *System) Apply(ctx context.Context, lab string, files []File) (err error
 	}
 	if state.Phase == Building {
 		return fmt.Errorf("lab %s: was not completed (use 'weft lab up' again, or 'weft lab down')", lab)
+	}
+	if state.Spec.Kubernetes != nil {
+		return fmt.Errorf("lab %s: %w", lab, errNoChange)
 	}
 	g, err := s.changed(state, files)
 	if err != nil {
@@ -287,11 +309,19 @@ func (s *System) remove(ctx context.Context, lab string) (Removed, error) {
 	var r Removed
 	dir := s.dir(lab)
 	if state, err := loadState(dir); err == nil {
+		if state.Spec.Kubernetes != nil {
+			s.progress("stopping Kubernetes")
+			ended, err := s.parts(state.Plan, state.Spec.Kubernetes).stop(ctx, state)
+			r.Processes += ended
+			if err != nil {
+				return r, err
+			}
+		}
 		for _, p := range slices.Concat(state.Agents, state.Servers) {
 			if !p.alive() {
 				continue
 			}
-			if err := kill(ctx, p.PID, p.alive); err != nil {
+			if err := process.Kill(ctx, p.PID, p.alive); err != nil {
 				return r, err
 			}
 			r.Processes++
@@ -360,13 +390,18 @@ func (s *System) Load(lab string) (*State, error) {
 	return state, nil
 }
 
-// Set returns the tables that a lab's host got last.
-func (s *System) Set(lab string) (*table.Set, error) {
+// Set returns the tables that a lab's host goes by, without the health of
+// members.
+func (s *System) Set(ctx context.Context, lab string) (*table.Set, error) {
 	state, err := s.Load(lab)
 	if err != nil {
 		return nil, err
 	}
-	return LoadSet(filepath.Join(s.dir(lab), setFileName(state.Plan.host().Name)))
+	now, err := s.inForce(ctx, state.Plan)
+	if err != nil {
+		return nil, err
+	}
+	return now.Set.WithHealth(nil), nil
 }
 
 // Names returns the names of a lab's machines, as Exec takes them.

@@ -22,6 +22,7 @@ import (
 	"github.com/weft-net/weft/dataplane"
 	"github.com/weft-net/weft/internal/need"
 	"github.com/weft-net/weft/internal/netns"
+	"github.com/weft-net/weft/internal/process"
 	"github.com/weft-net/weft/table"
 )
 
@@ -172,7 +173,7 @@ func TestUpBuildsWhatTheFilesSay(t *testing.T) {
 	})
 	t.Run("status", func(t *testing.T) { checkStatus(t, s, lab) })
 	t.Run("set", func(t *testing.T) {
-		set, err := s.Set(lab)
+		set, err := s.Set(t.Context(), lab)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,10 +276,10 @@ func TestStatusSaysWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := state.Servers[0]
-	if err := kill(t.Context(), server.PID, server.alive); err != nil {
+	if err := process.Kill(t.Context(), server.PID, server.alive); err != nil {
 		t.Fatal(err)
 	}
-	if err := kill(t.Context(), state.Agents[0].PID, state.Agents[0].alive); err != nil {
+	if err := process.Kill(t.Context(), state.Agents[0].PID, state.Agents[0].alive); err != nil {
 		t.Fatal(err)
 	}
 	if err := netns.Delete(prefixOf(lab) + "client"); err != nil {

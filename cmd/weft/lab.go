@@ -32,7 +32,7 @@ func newLabCommand(env *Env, system func() (*lab.System, error), open func(pinDi
 	c := &labCommands{env: env, system: system, openForAgent: open}
 	group := newGroup("lab", "Build a network in namespaces of this machine",
 		"  sudo weft lab up seeds.yaml\n  sudo weft lab exec red/web -- ping -c 3 192.168.178.222\n  sudo weft lab down")
-	group.AddCommand(c.up(), c.apply(), c.exec(), c.status(), c.down(), c.serveHTTP(), c.agent())
+	group.AddCommand(c.up(), c.apply(), c.exec(), c.status(), c.down(), c.shellEnv(), c.check(), c.serveHTTP(), c.agent(), c.forward())
 	return group
 }
 

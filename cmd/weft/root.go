@@ -78,7 +78,8 @@ func newRootCommand(env *Env, system func() (*lab.System, error), open func(pinD
 	root.SetErr(env.Stderr)
 	root.SetFlagErrorFunc(usageError)
 	root.AddCommand(newLabCommand(env, system, open), newTraceCommand(env, tablesInForce(system), injectInto(system)),
-		newFlowsCommand(env, lookAt(system)), newStatsCommand(env, lookAt(system)), newLogsCommand(env, lookAt(system)), newVersionCommand(env))
+		newFlowsCommand(env, lookAt(system)), newStatsCommand(env, lookAt(system)), newLogsCommand(env, lookAt(system)),
+		newApplyCommand(env), newGetCommand(env), newDeleteCommand(env), newVersionCommand(env))
 	return root
 }
 

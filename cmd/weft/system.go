@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"os"
+	"path/filepath"
 
 	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/compile"
@@ -19,11 +21,16 @@ func newSystem() (*lab.System, error) {
 	if err != nil {
 		return nil, err
 	}
+	bin := filepath.Dir(self)
 	return &lab.System{
-		StateDir: lab.DefaultStateDir,
+		StateDir: cmp.Or(os.Getenv("WEFT_STATE"), lab.DefaultStateDir),
 		PinDir:   lab.DefaultPinDir,
 		Server:   []string{self, "lab", "serve-http"},
 		Agent:    []string{self, "lab", "agent"},
+		Programs: lab.Programs{
+			Weft: []string{self}, Weftd: []string{filepath.Join(bin, "weftd")}, Node: []string{filepath.Join(bin, "weft-node")},
+			CNI: bin, Kubernetes: cmp.Or(os.Getenv("WEFT_KUBE"), lab.DefaultKubernetes),
+		},
 		Compile: func(tree *intent.Tree) (map[string]*table.Set, []intent.Problem) {
 			return compile.New().Update(tree, nil)
 		},
