@@ -122,7 +122,7 @@ func (r *lived) Changed(w *scenario.World, files []scenario.File) error {
 		return err
 	}
 	r.plan = state.Plan
-	set, err := r.system.Set(r.lab)
+	set, err := r.system.Set(r.context(), r.lab)
 	if err == nil && table.Diff(w.Set, set).Len() > 0 {
 		err = errors.New("the lab has other tables than the script")
 	}
