@@ -2,8 +2,9 @@
 //
 //	weft-bench -o bench.json
 //	weft-bench -tests rr,crr -paths raw,t0 -duration 5s
+//	weft-bench scale -part 20
 //
-// It needs root and two CPUs. See docs/performance.md for what it measures and how to read it.
+// scale measures the control plane with a large Kubernetes instead. It needs root and two CPUs. See docs/performance.md for what it measures and how to read it.
 package main
 
 import (
@@ -13,7 +14,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"time"
 
@@ -35,12 +35,15 @@ func run(args []string) error {
 	if load.Requested(args) {
 		return load.Main(args, os.Stdout)
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer stop()
+	if len(args) > 1 && args[1] == "scale" {
+		return scaleMain(ctx, args)
+	}
 	c, out, err := parse(args)
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	defer stop()
 	rep, err := bench.Run(ctx, c)
 	if rep == nil || len(rep.Samples) == 0 {
 		return err
@@ -73,31 +76,6 @@ func parse(args []string) (c bench.Config, out string, err error) {
 		}
 	}
 	return c, out, nil
-}
-
-func entryName(e bench.Entry) string { return e.Name }
-func testName(t bench.Test) string   { return string(t.Kind) }
-
-func names[T any](all []T, name func(T) string) []string {
-	var s []string
-	for _, x := range all {
-		s = append(s, name(x))
-	}
-	return s
-}
-
-// choose returns those of all that list names, in the order of all; everything for an empty list.
-func choose[T any](flag, list string, all []T, name func(T) string) ([]T, error) {
-	if list == "" {
-		return all, nil
-	}
-	want := strings.Split(list, ",")
-	for _, w := range want {
-		if !slices.Contains(names(all, name), w) {
-			return nil, fmt.Errorf("-%s: %q: unknown (%s)", flag, w, strings.Join(names(all, name), ", "))
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(x T) bool { return !slices.Contains(want, name(x)) }), nil
 }
 
 // write prints the tables and, if file is not empty, writes the report to it.
