@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 # What the targets take from the command line: make fuzz PKG=./packet FUZZ=FuzzDecode TIME=5m
-LAB_FILES ?= examples/seeds/lab.yaml
+LAB ?= supervisor
 PKG ?=
 FUZZ ?= Fuzz
 TIME ?= 1m
@@ -31,11 +31,15 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: lab
-lab: ## build a tenant network on this machine and look at it: traceroute, Requester IP, trace (root)
+lab: ## a Kubernetes whose namespaces are tenants, on this machine, with a web shop that a rule isolates; LAB=seeds: without Kubernetes (root)
 	@[ "$$(id -u)" = 0 ] || { echo "make lab: needs root, for network namespaces and eBPF (run: sudo env PATH=\"\$$PATH\" make lab)" >&2; exit 1; }
 	@scripts/setup.sh
 	@$(MAKE) --no-print-directory build
-	@LAB_FILES="$(LAB_FILES)" scripts/demo.sh
+	@scripts/demo-$(LAB).sh
+
+.PHONY: kube
+kube: ## build the Kubernetes that labs and tests run, once, into a cache
+	@scripts/kube.sh
 
 .PHONY: lab-down
 lab-down: build ## take the lab down again (root)
@@ -48,7 +52,7 @@ test: ## run every test; without root some are skipped, with the reason (V=1: ev
 .PHONY: test-root
 test-root: ## run every test as root; what would be skipped fails
 	@[ "$$(id -u)" = 0 ] || { echo "make test-root: needs root" >&2; exit 1; }
-	@REQUIRE=root,bpf,tools $(MAKE) --no-print-directory test
+	@REQUIRE=root,bpf,tools,kube $(MAKE) --no-print-directory test
 
 .PHONY: bench
 bench: ## measure the data plane beside the kernel's own ways, into bench.json (root)
@@ -84,7 +88,7 @@ lint: ## gofmt, go vet, go mod tidy, staticcheck, shellcheck
 	shellcheck .ci/run scripts/*.sh
 
 .PHONY: build
-build: ## build bin/weft, bin/weft-agent and bin/weft-bench
+build: ## build all commands into bin/
 	@mkdir -p bin
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(VCS) -o bin/ ./cmd/...
 

@@ -88,8 +88,8 @@ func exportedTypes(s source) []string {
 // required matches a requirement of go.mod; the second group is its comment.
 var required = regexp.MustCompile(`(?m)^(?:require )?\s*([a-z][^\s]*\.[^\s]*) v[^\s]+(.*)$`)
 
-// tools matches a tool directive of go.mod.
-var tools = regexp.MustCompile(`(?m)^tool (\S+)$`)
+// tools matches a tool directive of go.mod, alone or in a block.
+var tools = regexp.MustCompile(`(?m)^(?:tool |\t)([a-z][^\s/]*\.[^\s/]*/\S+)$`)
 
 func TestDependenciesHaveReasons(t *testing.T) {
 	product, err := os.ReadFile("go.mod")

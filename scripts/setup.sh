@@ -2,7 +2,8 @@
 # Installs the programs that Weft calls and that are missing here.
 #
 #   scripts/setup.sh         what `make lab` and `make test` need
-#   scripts/setup.sh --gen   also what `make gen` and `make lint` need
+#   scripts/setup.sh --gen   also what `make gen`, `make lint` and the test of a
+#                            real kubelet need
 #
 # As root on Debian or Ubuntu it installs them; otherwise it says what is
 # missing and fails. With nothing missing it prints nothing. Go must be there
@@ -24,12 +25,15 @@ run_needs=(
 )
 gen_needs=(
 	"clang-19 clang-19"
+	"containerd containerd"
 	"gcc gcc"
 	"libbpf-dev /usr/include/bpf/bpf_helpers.h"
 	"libc6-dev /usr/include/stdlib.h"
 	"linux-libc-dev /usr/include/linux/bpf.h"
 	"llvm-19 llvm-strip-19"
 	"make make"
+	"protobuf-compiler protoc"
+	"runc runc"
 	"shellcheck shellcheck"
 )
 
@@ -75,7 +79,17 @@ command -v apt-get >/dev/null ||
 	die "missing: ${missing[*]} (run: sudo apt-get install ${missing[*]})"
 
 echo "setup: installing ${missing[*]}"
+# Of containerd only the programs are wanted, not its service.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod +x "$policy"
+	trap 'rm -f "$policy"' EXIT
+fi
 export DEBIAN_FRONTEND=noninteractive
 apt=(apt-get -qq -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0)
 "${apt[@]}" update
 "${apt[@]}" install --yes --no-install-recommends "${missing[@]}" >/dev/null
+if [[ " ${missing[*]} " == *" containerd "* ]] && command -v systemctl >/dev/null; then
+	systemctl disable containerd.service >/dev/null 2>&1 || true
+fi

@@ -62,7 +62,7 @@ func Kube(t testing.TB) (dir string) {
 	if dir == "" {
 		dir = DefaultKube
 	}
-	for _, name := range []string{"etcd", "kube-apiserver"} {
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 			unmet(t, "kube", "needs "+filepath.Join(dir, name)+" (make kube builds it)")
 		}
