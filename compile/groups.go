@@ -3,6 +3,7 @@ package compile
 import (
 	"cmp"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -145,6 +146,15 @@ func isWritten(term []intent.Expression) (*intent.IPAddressExpression, bool) {
 // groupTerms is the terms of a group that hold ports.
 type groupTerms [][]operand
 
+// possible is a group that may hold ports. Another expression makes it another
+// one: ports that find it by an atom need not read more of it.
+type possible struct {
+	group string // path
+	terms groupTerms
+}
+
+func (c *possible) compare(o *possible) int { return strings.Compare(c.group, o.group) }
+
 // operand is an expression that was read once: many ports are held against it.
 type operand struct {
 	intent.Expression
@@ -182,15 +192,19 @@ func (x *run) buildTerms(path string) any {
 		return nil
 	}
 	terms := g.Terms()
+	out := &possible{path, operands(terms)}
+	if old, ok := x.f.value.(*possible); ok && reflect.DeepEqual(old, out) {
+		out = old // ports need not look at it again
+	}
 	for _, term := range terms {
 		if _, ok := isWritten(term); ok {
 			continue
 		}
 		for _, a := range x.termAtoms(term) {
-			x.emit(ref{relTerm, a, ""}, path)
+			x.emit(ref{relTerm, a, ""}, out)
 		}
 	}
-	return operands(terms)
+	return out
 }
 
 // buildWritten collects the prefixes that a group lists, and those of groups
@@ -231,7 +245,7 @@ type member struct {
 	x       *run
 	port    *intent.SegmentPort
 	segment *intent.Segment
-	known   map[string]bool // group → holds the port
+	known   map[string]bool // group within others → holds the port
 }
 
 func (x *run) buildGroups(path string) any {
@@ -243,7 +257,7 @@ func (x *run) buildGroups(path string) any {
 	if !ok {
 		return nil
 	}
-	m := &member{x: x, port: p, segment: s, known: map[string]bool{}}
+	m := &member{x: x, port: p, segment: s}
 	atoms := append([]string{atomAny, path, s.Path}, tagAtoms("SegmentPort", p.Tags)...)
 	atoms = append(atoms, tagAtoms("Segment", s.Tags)...)
 	for _, b := range p.Bindings() {
@@ -251,13 +265,13 @@ func (x *run) buildGroups(path string) any {
 	}
 	slices.Sort(atoms)
 	var out []string
-	found := map[string]bool{}
+	found := map[*possible]bool{}
 	for atoms = slices.Compact(atoms); len(atoms) > 0; atoms = atoms[1:] {
-		for _, g := range members(x, ref{relTerm, atoms[0], ""}, strings.Compare) {
-			if m.in(g) && !found[g] {
-				found[g] = true
-				out = append(out, g)
-				atoms = append(atoms, g) // who contains g
+		for _, c := range members(x, ref{relTerm, atoms[0], ""}, (*possible).compare) {
+			if m.inTerms(c.terms) && !found[c] {
+				found[c] = true
+				out = append(out, c.group)
+				atoms = append(atoms, c.group) // who contains it
 			}
 		}
 	}
@@ -270,8 +284,13 @@ func (m *member) in(group string) bool {
 	if holds, ok := m.known[group]; ok {
 		return holds
 	}
+	if m.known == nil {
+		m.known = map[string]bool{}
+	}
 	m.known[group] = false
-	m.known[group] = m.inTerms(built[groupTerms](m.x, ref{factTerms, group, ""}))
+	if c := built[*possible](m.x, ref{factTerms, group, ""}); c != nil {
+		m.known[group] = m.inTerms(c.terms)
+	}
 	return m.known[group]
 }
 

@@ -24,7 +24,7 @@ const (
 	relTold      // Tier-0: told, what it could tell its neighbours
 	relHop       // uplink, address: the routers whose routes use the next hop (path)
 	relNAT       // router, direction: rules (path)
-	relTerm      // atom of a port: groups that may hold a port with it (path)
+	relTerm      // atom of a port: groups that may hold a port with it (*possible)
 	relRow       // group: table.RealmPrefixes of its ports
 	relUse       // group: present for as long as rules need its addresses
 	relLiteral   // written list: present for as long as rules need it
@@ -66,7 +66,7 @@ const (
 	factRoute         // *table.Route
 	factNATList       // *table.NATList of a router in direction arg
 	factNATDepth      // nil; warns of a Node with too many translations above it
-	factTerms         // groupTerms; puts a group where the ports that it may hold find it
+	factTerms         // *possible, a group; puts it where the ports that it may hold find it
 	factGroups        // []string, the groups that hold a port
 	factRows          // nil; puts a port's addresses into its groups
 	factMonitor       // *table.Monitor, or *table.Passive

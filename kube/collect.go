@@ -42,10 +42,15 @@ type collector struct {
 	w      *writer.Writer
 	log    *slog.Logger
 	every  time.Duration
+	retry  time.Duration // after a round in which something could not be looked at
 }
 
+// collectRetry is the collector's retry: the API server may be away when this
+// process starts.
+const collectRetry = 10 * time.Second
+
 func newCollector(mgr manager.Manager, o Options, deps writer.Deps) *collector {
-	c := &collector{live: mgr.GetAPIReader(), mapper: mgr.GetRESTMapper(), store: o.Store, w: writer.New(deps, nil), log: o.Log, every: o.Collect}
+	c := &collector{live: mgr.GetAPIReader(), mapper: mgr.GetRESTMapper(), store: o.Store, w: writer.New(deps, nil), log: o.Log, every: o.Collect, retry: collectRetry}
 	if c.every <= 0 {
 		c.every = collectDefault
 	}
@@ -54,25 +59,30 @@ func newCollector(mgr manager.Manager, o Options, deps writer.Deps) *collector {
 
 // Start implements manager.Runnable.
 func (c *collector) Start(ctx context.Context) error {
-	tick := time.NewTicker(c.every)
-	defer tick.Stop()
 	for {
-		c.collect(ctx)
+		next := c.every
+		if !c.collect(ctx) {
+			next = min(next, c.retry)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(next):
 		}
 	}
 }
 
-// collect is one round. A kind that cannot be listed is left as it is.
-func (c *collector) collect(ctx context.Context) {
+// collect is one round; whether all kinds could be looked at. One that cannot be
+// listed is left as it is.
+func (c *collector) collect(ctx context.Context) (complete bool) {
+	complete = true
 	for _, kind := range writer.Kinds() {
 		if err := c.kind(ctx, schema.GroupKind{Group: groupOf(kind), Kind: kind}); err != nil && ctx.Err() == nil {
 			c.log.Error("owners whose object is gone cannot be looked for", "kind", kind, "err", err)
+			complete = false
 		}
 	}
+	return complete
 }
 
 // kind collects the owners of one kind. They are read before the objects, so

@@ -102,7 +102,7 @@ func (s *System) Kubeconfig(lab string) (string, error) {
 	return s.parts(state.Plan, state.Spec.Kubernetes).cluster().Kubeconfig(cluster.Admin), nil
 }
 
-// Server returns the address of a lab's weftd as weft apply takes it.
+// ServerOf returns the address of a lab's weftd as weft apply takes it.
 // Errors: the lab has none.
 func (s *System) ServerOf(lab string) (string, error) {
 	state, err := s.Load(lab)

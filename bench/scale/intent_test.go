@@ -182,7 +182,11 @@ func (w *world) load() {
 	}
 	start := clock()
 	w.realize("all")
-	w.tb.Logf("all compiled and encoded in %.1f s", (clock() - start).Seconds())
+	took := clock() - start
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	w.tb.Logf("all compiled and encoded in %.1f s; %d MiB are kept", took.Seconds(), m.HeapAlloc/mib)
 }
 
 // realize compiles and encodes what changed.

@@ -266,16 +266,7 @@ func (k *Kubelet) follow(ctx context.Context) {
 	if !cache.WaitForCacheSync(ctx.Done(), synced) {
 		return
 	}
-	registration, err := pods.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { k.update(o.(*corev1.Pod)) },
-		UpdateFunc: func(_, o any) { k.update(o.(*corev1.Pod)) },
-		DeleteFunc: func(o any) {
-			if last, ok := o.(cache.DeletedFinalStateUnknown); ok {
-				o = last.Obj
-			}
-			k.gone(o.(*corev1.Pod).UID)
-		},
-	})
+	registration, err := pods.AddEventHandler(k.handler())
 	if err != nil {
 		k.log.Error("pods: informer", "error", err) // it was stopped before it began
 		return
@@ -298,6 +289,27 @@ func (k *Kubelet) follow(ctx context.Context) {
 	k.mu.Unlock()
 	for _, uid := range lost {
 		k.gone(uid)
+	}
+}
+
+// handler tells workers what an informer of pods sees. A pod that went while the
+// API was away, when another one of its name had come already, is told of as a
+// change of the one to the other.
+func (k *Kubelet) handler() cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(o any) { k.update(o.(*corev1.Pod)) },
+		UpdateFunc: func(before, o any) {
+			if was, is := before.(*corev1.Pod), o.(*corev1.Pod); was.UID != is.UID {
+				k.gone(was.UID)
+			}
+			k.update(o.(*corev1.Pod))
+		},
+		DeleteFunc: func(o any) {
+			if last, ok := o.(cache.DeletedFinalStateUnknown); ok {
+				o = last.Obj
+			}
+			k.gone(o.(*corev1.Pod).UID)
+		},
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 func TestImagesStandForPrograms(t *testing.T) {
@@ -401,5 +402,24 @@ func TestConfigsThatAreWrong(t *testing.T) {
 		if err := tc.config.complete(); err == nil || err.Error() != tc.want {
 			t.Errorf("got %v, want %s", err, tc.want)
 		}
+	}
+}
+
+// Without a connection, an informer sees a pod change into another one of its
+// name.
+func TestPodReplacedBehindTheBack(t *testing.T) {
+	k := &Kubelet{config: Config{Dir: t.TempDir()}, pods: map[types.UID]*pod{}}
+	for _, uid := range []string{"old", "new"} {
+		k.pods[types.UID(uid)] = newPod(k, &record{UID: uid})
+	}
+	of := func(uid types.UID) *corev1.Pod {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b", UID: uid}}
+	}
+	k.handler().OnUpdate(of("old"), of("new"))
+	if _, gone := k.pods["old"].current(); !gone {
+		t.Error("the old pod does not know that it is gone")
+	}
+	if api, gone := k.pods["new"].current(); gone || api == nil || api.UID != "new" {
+		t.Errorf("the new pod: %v, gone %t", api, gone)
 	}
 }
