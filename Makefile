@@ -91,6 +91,7 @@ lint: ## gofmt, go vet, go mod tidy, staticcheck, shellcheck
 build: ## build all commands into bin/
 	@mkdir -p bin
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(VCS) -o bin/ ./cmd/...
+	@bin/kubectl-weft completion >bin/kubectl_complete-weft && chmod +x bin/kubectl_complete-weft
 
 .PHONY: clean
 clean: ## remove what was built
