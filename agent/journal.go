@@ -30,6 +30,7 @@ type journal struct {
 	entries int      // since the tables file
 	size    int64    // of these, in bytes
 	base    int64    // bytes of the tables file
+	version int64    // of the tables that were recorded last
 	broken  bool     // the files do not lead to the tables in force
 	folding chan folded
 }
@@ -57,6 +58,7 @@ type keptDocument struct {
 
 // entry is a line of a file of patches.
 type entry struct {
+	Base    int64           `json:"base"` // version that the patch is of
 	Version int64           `json:"version"`
 	Patch   json.RawMessage `json:"patch"` // see table.EncodePatch
 }
@@ -93,7 +95,7 @@ func (s *store) tables() (t *Tables, version int64, err error) {
 		}
 		j.number++
 	}
-	j.broken = false
+	j.broken, j.version = false, version
 	if t.Set == nil {
 		t = nil
 	}
@@ -118,6 +120,9 @@ func (s *store) replay(t *Tables, version *int64) (whole bool, err error) {
 		var e entry
 		if err := d.Decode(&e); err != nil {
 			return errors.Is(err, io.EOF), nil
+		}
+		if e.Base != *version { // what lies between is lost
+			return false, nil
 		}
 		p, err := table.DecodePatch(e.Patch)
 		if err != nil {
@@ -194,11 +199,12 @@ func (s *store) append(version int64, patch []byte) error {
 		}
 		j.file = f
 	}
-	line, err := json.Marshal(entry{version, patch})
+	line, err := json.Marshal(entry{j.version, version, patch})
 	if err != nil {
 		return err
 	}
 	n, err := j.file.Write(append(line, '\n'))
+	j.version = version
 	j.entries++
 	j.size += int64(n)
 	return err
@@ -230,7 +236,7 @@ func (s *store) recover(t *Tables, version int64) error {
 	}
 	size, err := s.fold(t, version, j.number)
 	if err == nil {
-		j.base, j.broken = size, false
+		j.base, j.broken, j.version = size, false, version
 	}
 	return err
 }

@@ -135,7 +135,7 @@ func TestJournalStartsAnew(t *testing.T) {
 	s, _, _ := kept(t, dir)
 	record(t, s, nil, membered(1), 1)
 	s.close()
-	line, err := json.Marshal(entry{2, json.RawMessage(`{"Ports":{"Gone":[99]}}`)})
+	line, err := json.Marshal(entry{1, 2, json.RawMessage(`{"Ports":{"Gone":[99]}}`)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,7 +108,9 @@ func portList(s *corev1.Service) string {
 }
 
 // endpoints returns the addresses behind a named port that take connections:
-// those that are ready or, if none is, those that still serve while they end.
+// those that are ready or, if none is, those that still serve while they end. What
+// is not said means ready, serving and not ending. Source:
+// k8s.io/api/discovery/v1, EndpointConditions.
 func endpoints(all []*discoveryv1.EndpointSlice, port string) []netip.AddrPort {
 	var ready, ending []netip.AddrPort
 	for _, s := range all {
@@ -123,7 +125,7 @@ func endpoints(all []*discoveryv1.EndpointSlice, port string) []netip.AddrPort {
 			list := &ready
 			switch c := &s.Endpoints[i].Conditions; {
 			case c.Ready == nil || *c.Ready:
-			case c.Serving != nil && *c.Serving && c.Terminating != nil && *c.Terminating:
+			case (c.Serving == nil || *c.Serving) && c.Terminating != nil && *c.Terminating:
 				list = &ending
 			default:
 				continue

@@ -84,7 +84,8 @@ func rule(host string, paths ...string) string {
 }
 
 // services are web (80 named http to 8080, 443/UDP) with two endpoints, api (80) with
-// one, none (80) without one and far of type ExternalName.
+// one, ending (80) with one that does not say whether it serves, none (80) without one
+// and far of type ExternalName.
 const services = `
 kind: Service
 metadata: {name: web, namespace: a}
@@ -111,6 +112,16 @@ metadata: {name: api-1, namespace: a, labels: {kubernetes.io/service-name: api}}
 addressType: IPv4
 ports: [{port: 80}]
 endpoints: [{addresses: [10.244.0.30], conditions: {ready: false, serving: true, terminating: true}}]
+---
+kind: Service
+metadata: {name: ending, namespace: a}
+spec: {ports: [{port: 80}]}
+---
+kind: EndpointSlice
+metadata: {name: ending-1, namespace: a, labels: {kubernetes.io/service-name: ending}}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints: [{addresses: [10.244.0.40], conditions: {ready: false, terminating: true}}, {addresses: [10.244.0.41], conditions: {ready: false, serving: false, terminating: true}}, {addresses: [10.244.0.42], conditions: {ready: false, serving: true}}]
 ---
 kind: Service
 metadata: {name: none, namespace: a}
@@ -230,6 +241,11 @@ NotFound ingress a/shop: spec.rules[0].http.paths[5].backend.service.port: servi
 			name: "HTTP/2 without TLS by appProtocol",
 			docs: ingress("shop", "  rules:\n"+rule("x", "/ Prefix web grpc")),
 			want: "x prefix / → a/web:grpc 10.244.0.20:9000 h2c [shop]",
+		},
+		{
+			name: "endpoints that end serve unless they say no",
+			docs: ingress("shop", "  rules:\n"+rule("x", "/ Prefix ending 80")),
+			want: "x prefix / → a/ending:80 10.244.0.40:80 [shop]",
 		},
 		{
 			name: "annotations",

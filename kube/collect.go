@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/weft-net/weft/kube/tenant"
 	"github.com/weft-net/weft/kube/v1alpha1"
 	"github.com/weft-net/weft/kube/writer"
 	"github.com/weft-net/weft/store"
@@ -43,6 +44,8 @@ type collector struct {
 	log    *slog.Logger
 	every  time.Duration
 	retry  time.Duration // after a round in which something could not be looked at
+
+	unknown map[string]bool // kinds that the server did not know in the last round
 }
 
 // collectRetry is the collector's retry: the API server may be away when this
@@ -50,7 +53,7 @@ type collector struct {
 const collectRetry = 10 * time.Second
 
 func newCollector(mgr manager.Manager, o Options, deps writer.Deps) *collector {
-	c := &collector{live: mgr.GetAPIReader(), mapper: mgr.GetRESTMapper(), store: o.Store, w: writer.New(deps, nil), log: o.Log, every: o.Collect, retry: collectRetry}
+	c := &collector{live: mgr.GetAPIReader(), mapper: mgr.GetRESTMapper(), store: o.Store, w: writer.New(deps, nil), log: o.Log, every: o.Collect, retry: collectRetry, unknown: map[string]bool{}}
 	if c.every <= 0 {
 		c.every = collectDefault
 	}
@@ -73,8 +76,15 @@ func (c *collector) Start(ctx context.Context) error {
 }
 
 // collect is one round; whether all kinds could be looked at. One that cannot be
-// listed is left as it is.
+// listed is left as it is. Of another cluster than the store's nothing follows:
+// there all objects are missing.
 func (c *collector) collect(ctx context.Context) (complete bool) {
+	if err := tenant.CheckCluster(ctx, c.live, c.store); err != nil {
+		if ctx.Err() == nil {
+			c.log.Error("owners whose object is gone are not looked for", "err", err)
+		}
+		return false
+	}
 	complete = true
 	for _, kind := range writer.Kinds() {
 		if err := c.kind(ctx, schema.GroupKind{Group: groupOf(kind), Kind: kind}); err != nil && ctx.Err() == nil {
@@ -113,11 +123,14 @@ func (c *collector) kind(ctx context.Context, kind schema.GroupKind) error {
 const page = 500
 
 // objects returns the owners that the cluster has objects of a kind for. A kind
-// that the cluster does not know has none.
+// that the cluster does not know has none, if it says so twice in a row: a server
+// that starts, or whose extensions are away, may not know its kinds for a moment.
 func (c *collector) objects(ctx context.Context, kind schema.GroupKind) (map[store.Owner]bool, error) {
 	out := map[store.Owner]bool{}
 	mapping, err := c.mapper.RESTMapping(kind)
-	if meta.IsNoMatchError(err) {
+	before, unknown := c.unknown[kind.Kind], meta.IsNoMatchError(err)
+	c.unknown[kind.Kind] = unknown
+	if unknown && before {
 		return out, nil
 	}
 	if err != nil {

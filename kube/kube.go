@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -97,6 +98,13 @@ func Scheme() (*runtime.Scheme, error) {
 func run(ctx context.Context, cfg *rest.Config, o Options, deps writer.Deps) error {
 	scheme, err := Scheme()
 	if err != nil {
+		return err
+	}
+	c, err := client.New(cfg, client.Options{Scheme: scheme})
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	if err := tenant.Guard(ctx, c, deps); err != nil {
 		return err
 	}
 	if err := Install(ctx, cfg, scheme); err != nil {

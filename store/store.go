@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/weft-net/weft/intent"
 )
@@ -141,6 +142,10 @@ func (s *Store) commit(ctx context.Context, owner Owner, guard Guard, fn plan) (
 	}
 }
 
+// commitTime bounds one commit's wait for the KV; what became of it is then
+// unknown, and looked up.
+const commitTime = 30 * time.Second
+
 // try is one attempt. ErrStale: the tree, whose version it returns, was not
 // the newest.
 func (s *Store) try(ctx context.Context, owner Owner, guard Guard, fn plan) (Commit, []intent.Problem, error) {
@@ -171,6 +176,9 @@ func (s *Store) try(ctx context.Context, owner Owner, guard Guard, fn plan) (Com
 	if err != nil {
 		return Commit{}, nil, fmt.Errorf("store: %w", err)
 	}
+	// Others wait for this turn: a KV that does not answer must not keep it.
+	ctx, cancel := context.WithTimeoutCause(ctx, commitTime, errors.New("it does not answer"))
+	defer cancel()
 	c.Version, err = s.kv.Commit(ctx, s.version, writes)
 	if errors.Is(err, ErrStale) {
 		return Commit{Version: s.version}, nil, err

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -36,9 +37,16 @@ type part struct {
 	run  func(ctx context.Context) error
 }
 
+// gcPercent is how much garbage there may be to what is in use, unless GOGC says
+// otherwise: weftd keeps all intent and what it was compiled to.
+const gcPercent = 50
+
 // serve is weftd until ctx ends.
 // Errors: what could not be opened, or broke.
 func serve(ctx context.Context, c *config, log *slog.Logger) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	d := &daemon{c: c, log: log}
 	if d.ca, err = pki.Ensure(c.pki, caName); err != nil {
 		return err

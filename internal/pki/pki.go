@@ -199,14 +199,18 @@ func (ca *CA) Server(path string, r Request) (*tls.Config, error) {
 		if cert != nil && time.Since(looked) < renewEvery {
 			return cert, nil
 		}
-		if err := ca.Ensure(path, r); err != nil {
-			return nil, err
+		err := ca.Ensure(path, r)
+		var c tls.Certificate
+		if err == nil {
+			c, err = tls.LoadX509KeyPair(path+".crt", path+".key")
 		}
-		c, err := tls.LoadX509KeyPair(path+".crt", path+".key")
-		if err != nil {
+		switch {
+		case err == nil:
+			cert = &c
+		case cert == nil || time.Now().After(cert.Leaf.NotAfter):
 			return nil, fmt.Errorf("pki: %w", err)
 		}
-		cert, looked = &c, time.Now()
+		looked = time.Now() // what can not be renewed now is good as long as it lives
 		return cert, nil
 	}
 	if _, err := get(nil); err != nil {

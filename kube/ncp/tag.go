@@ -29,6 +29,10 @@ const (
 	TagLBVSType            = "ncp/lb_vs_type" // value layer_4
 	TagExternalID          = "external_id"    // UID of the Kubernetes object
 
+	// TagKubernetes is the scope of the domain's tag that says which cluster all
+	// objects are of: the UID of its namespace kube-system.
+	TagKubernetes = "weft/kubernetes"
+
 	// namedPort is the scope of a named container port, followed by
 	// <PROTO>/<name>; its tag is the number.
 	namedPort = "weft/port/"

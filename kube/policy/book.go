@@ -17,15 +17,16 @@ import (
 
 // portName is a named port. A name means another port for each protocol.
 type portName struct {
-	proto corev1.Protocol
-	name  string
+	namespace string // of the pods that count; empty: of all namespaces
+	proto     corev1.Protocol
+	name      string
 }
 
-// String returns <PROTO>/<name>, as indexes have it.
-func (n portName) String() string { return string(n.proto) + "/" + n.name }
+// String returns <namespace>/<PROTO>/<name>, as indexes have it.
+func (n portName) String() string { return n.namespace + "/" + string(n.proto) + "/" + n.name }
 
 // portNames returns the named ports of a pod and their numbers, as the tags of
-// its port have them.
+// its port have them. The names have no namespace.
 func portNames(pod *corev1.Pod) map[portName][]int32 {
 	var out map[portName][]int32
 	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
@@ -37,7 +38,7 @@ func portNames(pod *corev1.Pod) map[portName][]int32 {
 				if out == nil {
 					out = map[portName][]int32{}
 				}
-				n := portName{cmp.Or(p.Protocol, corev1.ProtocolTCP), p.Name}
+				n := portName{proto: cmp.Or(p.Protocol, corev1.ProtocolTCP), name: p.Name}
 				out[n] = append(out[n], p.ContainerPort)
 			}
 		}
@@ -45,8 +46,9 @@ func portNames(pod *corev1.Pod) map[portName][]int32 {
 	return out
 }
 
-// book knows which numbers pods have for named ports. It follows the events of
-// pods, all of which have come before a controller looks at its first request.
+// book knows which numbers pods have for named ports: those of each namespace, and
+// those of all. It follows the events of pods, all of which have come before a
+// controller looks at its first request.
 type book struct {
 	mu    sync.Mutex
 	pods  map[portName]map[int32]map[types.UID]struct{}
@@ -58,10 +60,10 @@ func newBook(wants func(context.Context, portName) []reconcile.Request) *book {
 }
 
 // numbers implements NamedPorts.
-func (b *book) numbers(proto corev1.Protocol, name string) []int32 {
+func (b *book) numbers(namespace string, proto corev1.Protocol, name string) []int32 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Sorted(maps.Keys(b.pods[portName{proto, name}]))
+	return slices.Sorted(maps.Keys(b.pods[portName{namespace, proto, name}]))
 }
 
 // set notes what a pod has and returns the names whose numbers changed by it.
@@ -70,15 +72,17 @@ func (b *book) set(pod *corev1.Pod, gone bool) []portName {
 	defer b.mu.Unlock()
 	var changed []portName
 	for name, numbers := range portNames(pod) {
-		before := len(b.pods[name])
-		for _, n := range numbers {
-			b.note(name, n, pod.UID, gone)
-		}
-		if len(b.pods[name]) != before {
-			changed = append(changed, name)
-		}
-		if len(b.pods[name]) == 0 {
-			delete(b.pods, name)
+		for _, name.namespace = range []string{"", pod.Namespace} {
+			before := len(b.pods[name])
+			for _, n := range numbers {
+				b.note(name, n, pod.UID, gone)
+			}
+			if len(b.pods[name]) != before {
+				changed = append(changed, name)
+			}
+			if len(b.pods[name]) == 0 {
+				delete(b.pods, name)
+			}
 		}
 	}
 	return changed

@@ -54,7 +54,12 @@ type clusters struct {
 func addClusters(mgr manager.Manager, deps writer.Deps, a api) error {
 	w := writer.New(deps, mgr.GetEventRecorder("weft-"+a.controller))
 	r := &clusters{Client: mgr.GetClient(), memory: newMemory(a.owner, deps, w), api: a}
-	r.book = newBook(func(ctx context.Context, _ portName) []reconcile.Request { return r.all(ctx, nil) })
+	r.book = newBook(func(ctx context.Context, n portName) []reconcile.Request {
+		if n.namespace != "" {
+			return nil // cluster policies count those of all namespaces
+		}
+		return r.all(ctx, nil)
+	})
 	err := ctrl.NewControllerManagedBy(mgr).Named(a.controller).
 		For(a.object(), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Pod{}, r.book.handler()).
@@ -104,8 +109,10 @@ func (r *clusters) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if err := r.Get(ctx, req.NamespacedName, o); err != nil && !apierrors.IsNotFound(err) {
 		return ctrl.Result{}, err
 	}
-	if out, err := r.forget(ctx, req.NamespacedName, o.GetUID()); err != nil || !out.Written() || o.GetUID() == "" {
-		return r.await(req, out, 0), err
+	if out, err := r.forget(ctx, req.NamespacedName, o.GetUID()); err != nil {
+		return ctrl.Result{}, err
+	} else if !out.Written() || o.GetUID() == "" {
+		return r.await(req, out, 0), nil
 	}
 	policy, conditions, err := r.api.read(o)
 	if err != nil {

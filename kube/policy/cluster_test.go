@@ -73,6 +73,8 @@ objects:
 - 'rule security-policies/cnp_u1/rules/egress-1-TCP.http.80 "TCP.http.80-egress-allow": 5 ALLOW OUT ANY > groups/cnp_u1_dst_1_TCP_http_80 TCP [80]'
 - 'group groups/cnp_u1_dst_1_TCP_http_8080 "zones-dst-1-TCP-http-8080": (Segment=ncp/cluster|domain-c8 AND SegmentPort=ncp/pod| AND SegmentPort=weft/port/TCP/http|8080)'
 - 'rule security-policies/cnp_u1/rules/egress-1-TCP.http.8080 "TCP.http.8080-egress-allow": 6 ALLOW OUT ANY > groups/cnp_u1_dst_1_TCP_http_8080 TCP [8080]'
+- 'group groups/cnp_u1_dst_1_TCP_http_9090 "zones-dst-1-TCP-http-9090": (Segment=ncp/cluster|domain-c8 AND SegmentPort=ncp/pod| AND SegmentPort=weft/port/TCP/http|9090)'
+- 'rule security-policies/cnp_u1/rules/egress-1-TCP.http.9090 "TCP.http.9090-egress-allow": 7 ALLOW OUT ANY > groups/cnp_u1_dst_1_TCP_http_9090 TCP [9090]'
 `},
 		{"baseline tier", "cnp", `
 metadata: {name: b, uid: u1}

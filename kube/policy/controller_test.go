@@ -202,10 +202,16 @@ func (b *bench) namedPorts() {
 	pod.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}
 	other := kubetest.Pod("svc-contour-domain-c8", "named", nil)
 	other.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: 81}}
-	b.create(pod, other)
+	second := other.Spec.Containers[0].DeepCopy()
+	second.Name, second.Ports[0].ContainerPort = "second", 82
+	other.Spec.Containers = append(other.Spec.Containers, *second)
+	more := kubetest.Pod("ns-hackazon-app", "more", nil)
+	more.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: 81}}
+	b.create(other, pod, more) // 81 is news in the namespace alone, 82 is none there
 	b.rules(writer.NetworkPolicy, with("np_U_allow TCP.http.81-ingress-allow TCP.http.81-ingress-allow", "np_U_allow TCP.http.8080-ingress-allow TCP.http.8080-ingress-allow")...)
 	b.annotations(np, "generation 1: true", "")
 	check(b.t, b.env.Client.Delete(b.t.Context(), other, client.GracePeriodSeconds(0)))
+	check(b.t, b.env.Client.Delete(b.t.Context(), more, client.GracePeriodSeconds(0)))
 	b.rules(writer.NetworkPolicy, with("np_U_allow TCP.http.8080-ingress-allow TCP.http.8080-ingress-allow")...)
 	check(b.t, b.env.Client.Delete(b.t.Context(), np))
 	b.rules(writer.NetworkPolicy, shop[:2]...)

@@ -14,9 +14,9 @@ import (
 
 // Place is what a translation needs to know beside the policy itself.
 type Place struct {
-	Cluster      string     // the cluster's id, see ncp.DomainPath
-	NamespaceUID string     // of the policy's namespace; cluster policies have none
-	Ports        NamedPorts // of all pods
+	Cluster      string // the cluster's id, see ncp.DomainPath
+	NamespaceUID string // of the policy's namespace; cluster policies have none
+	Ports        NamedPorts
 	Nodes        NodeAddresses
 }
 
@@ -26,14 +26,15 @@ type NodeAddresses func(labels.Selector) []netip.Addr
 
 // draft is the objects of one policy in the making.
 type draft struct {
-	at       Place
-	id       string // begins the ids of all groups
-	name     string // begins their names
-	tags     []intent.Tag
-	subject  []term // who the policy is about
-	objects  []intent.Object
-	made     map[string]bool // paths of objects
-	findings []Finding
+	at        Place
+	id        string // begins the ids of all groups
+	name      string // begins their names
+	tags      []intent.Tag
+	namespace string // whose pods the policy is about; empty: of all namespaces
+	subject   []term // who the policy is about
+	objects   []intent.Object
+	made      map[string]bool // paths of objects
+	findings  []Finding
 }
 
 // find notes that a part of the policy has no meaning.
@@ -120,7 +121,7 @@ func (s *section) add(r *rule) {
 		s.emit(r, r.names(), entries(r.numbers), nil)
 	}
 	for _, p := range r.named {
-		for _, n := range s.numbers(p) {
+		for _, n := range s.destined(r, p) {
 			has := condition(onPort, "EQUALS", ncp.PortScope(p.proto, p.name)+"|"+strconv.Itoa(int(n)))
 			number := port{proto: p.proto, first: n, last: n}
 			s.emit(r, []string{p.String() + "." + strconv.Itoa(int(n))}, entries([]port{number}), &named{p, n, has})
@@ -128,12 +129,18 @@ func (s *section) add(r *rule) {
 	}
 }
 
-// numbers returns what pods have for a named port.
-func (d *draft) numbers(p port) []int32 {
+// destined returns the numbers that destinations of a rule can have for a named
+// port. Those of ingress are the subject: what other namespaces have for the
+// name makes no rules.
+func (d *draft) destined(r *rule, p port) []int32 {
 	if d.at.Ports == nil {
 		return nil
 	}
-	return d.at.Ports(corev1.Protocol(p.proto), p.name)
+	namespace := d.namespace
+	if r.out {
+		namespace = ""
+	}
+	return d.at.Ports(namespace, corev1.Protocol(p.proto), p.name)
 }
 
 // named is one number of a named port.

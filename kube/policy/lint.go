@@ -182,7 +182,7 @@ func (l *linter) ports(field string, list []netv1.NetworkPolicyPort, out bool) {
 		proto := protoOf(p)
 		at := field + "[" + strconv.Itoa(i) + "].port"
 		if out {
-			if l.view.Ports != nil && len(l.view.Ports(proto, p.Port.StrVal)) == 0 {
+			if l.view.Ports != nil && len(l.view.Ports("", proto, p.Port.StrVal)) == 0 {
 				l.find(at, fmt.Sprintf("%s: no pod has a %s port of that name now", p.Port.StrVal, proto))
 			}
 			continue
@@ -204,7 +204,7 @@ func protoOf(p netv1.NetworkPolicyPort) corev1.Protocol {
 
 // namesPort reports whether a pod has a port of the name.
 func namesPort(pod *corev1.Pod, proto corev1.Protocol, name string) bool {
-	_, ok := portNames(pod)[portName{proto, name}]
+	_, ok := portNames(pod)[portName{proto: proto, name: name}]
 	return ok
 }
 

@@ -125,11 +125,11 @@ func TestPortNamesAreTags(t *testing.T) {
 	pod := podWith("a",
 		corev1.ContainerPort{Name: "http", ContainerPort: 80}, corev1.ContainerPort{Name: "http", ContainerPort: 80, Protocol: corev1.ProtocolUDP},
 		corev1.ContainerPort{ContainerPort: 81}, corev1.ContainerPort{Name: "http", ContainerPort: 8080, Protocol: corev1.ProtocolTCP})
-	pod.UID = "a"
+	pod.UID, pod.Namespace = "a", "x"
 	pod.Spec.InitContainers = []corev1.Container{{Ports: []corev1.ContainerPort{{Name: "init", ContainerPort: 1}}}}
 	b := newBook(nil)
-	if got := len(b.set(pod, false)); got != 3 {
-		t.Errorf("%d names changed, want 3", got)
+	if got := len(b.set(pod, false)); got != 2*3 {
+		t.Errorf("%d names changed, want 3 of the namespace and 3 of all", got)
 	}
 	if got := b.set(pod, false); got != nil {
 		t.Errorf("the same again: %v changed", got)
@@ -150,11 +150,20 @@ func TestPortNamesAreTags(t *testing.T) {
 	if got := b.set(other, false); got != nil {
 		t.Errorf("a second pod with the same numbers: %v changed", got)
 	}
-	if d := cmp.Diff([]int32{80, 8080}, b.numbers("TCP", "http")); d != "" {
+	elsewhere := podWith("c", corev1.ContainerPort{Name: "http", ContainerPort: 80}, corev1.ContainerPort{Name: "http", ContainerPort: 81})
+	elsewhere.UID, elsewhere.Namespace = "c", "y"
+	if got := len(b.set(elsewhere, false)); got != 2 {
+		t.Errorf("a pod of another namespace: %d names changed, want that of its namespace and that of all", got)
+	}
+	numbers := func() map[string][]int32 {
+		return map[string][]int32{"": b.numbers("", "TCP", "http"), "x": b.numbers("x", "TCP", "http"), "y": b.numbers("y", "TCP", "http")}
+	}
+	if d := cmp.Diff(map[string][]int32{"": {80, 81, 8080}, "x": {80, 8080}, "y": {80, 81}}, numbers()); d != "" {
 		t.Error(d)
 	}
 	b.set(pod, true)
-	if d := cmp.Diff([]int32{80}, b.numbers("TCP", "http")); d != "" {
+	b.set(elsewhere, true)
+	if d := cmp.Diff(map[string][]int32{"": {80}, "x": {80}, "y": nil}, numbers()); d != "" {
 		t.Error(d)
 	}
 	b.set(other, true)

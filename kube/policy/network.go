@@ -27,7 +27,7 @@ const (
 func NetworkPolicy(np *netv1.NetworkPolicy, at Place) ([]intent.Object, []Finding) {
 	uid := string(np.UID)
 	d := &draft{
-		at: at, id: ncp.PrefixNetworkPolicy.ID(uid), name: np.Namespace + "-" + np.Name,
+		at: at, id: ncp.PrefixNetworkPolicy.ID(uid), name: np.Namespace + "-" + np.Name, namespace: np.Namespace,
 		tags: append(ncp.NamespaceTags(at.Cluster, np.Namespace, at.NamespaceUID), intent.Tag{Scope: ncp.TagNetworkPolicy, Tag: np.Name}),
 	}
 	subject, ok := d.podsOf(at.NamespaceUID, "spec.podSelector", &np.Spec.PodSelector)

@@ -123,21 +123,22 @@ func (r *networks) list(ctx context.Context, options ...client.ListOption) []rec
 	return out
 }
 
-// namedPortsOf returns the named ports that a policy uses, as the index has them.
+// namedPortsOf returns the named ports that a policy uses, as the index has them:
+// for ingress those of its namespace, for egress those of all.
 func namedPortsOf(np *netv1.NetworkPolicy) []string {
 	var out []string
-	add := func(list []netv1.NetworkPolicyPort) {
+	add := func(namespace string, list []netv1.NetworkPolicyPort) {
 		for _, p := range list {
 			if p.Port != nil && p.Port.StrVal != "" {
-				out = append(out, portName{protoOf(p), p.Port.StrVal}.String())
+				out = append(out, portName{namespace, protoOf(p), p.Port.StrVal}.String())
 			}
 		}
 	}
 	for _, r := range np.Spec.Ingress {
-		add(r.Ports)
+		add(np.Namespace, r.Ports)
 	}
 	for _, r := range np.Spec.Egress {
-		add(r.Ports)
+		add("", r.Ports)
 	}
 	return out
 }
@@ -178,8 +179,10 @@ func (r *networks) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result
 	if err := r.Get(ctx, req.NamespacedName, &np); err != nil && !apierrors.IsNotFound(err) {
 		return ctrl.Result{}, err
 	}
-	if out, err := r.forget(ctx, req.NamespacedName, np.UID); err != nil || !out.Written() || np.UID == "" {
-		return r.await(req, out, 0), err
+	if out, err := r.forget(ctx, req.NamespacedName, np.UID); err != nil {
+		return ctrl.Result{}, err
+	} else if !out.Written() || np.UID == "" {
+		return r.await(req, out, 0), nil
 	}
 	out, findings, err := r.write(ctx, &np)
 	if err != nil {

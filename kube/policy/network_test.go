@@ -80,12 +80,15 @@ func read(t testing.TB, text string) *netv1.NetworkPolicy {
 	return np
 }
 
-// hackazon is where policies of the tests are.
-var hackazon = Place{Cluster: clusterID, NamespaceUID: "uid-h", Ports: func(proto corev1.Protocol, name string) []int32 {
-	switch string(proto) + "." + name {
-	case "TCP.http":
+// hackazon is where policies of the tests are. Another namespace has port 9090 for
+// http.
+var hackazon = Place{Cluster: clusterID, NamespaceUID: "uid-h", Ports: func(namespace string, proto corev1.Protocol, name string) []int32 {
+	switch (portName{namespace, proto, name}).String() {
+	case "ns-hackazon-app/TCP/http":
 		return []int32{80, 8080}
-	case "UDP.dns":
+	case "/TCP/http":
+		return []int32{80, 8080, 9090}
+	case "/UDP/dns":
 		return []int32{53}
 	}
 	return nil
@@ -172,6 +175,26 @@ want:
 - 'rule security-policies/np_u1_allow/rules/UDP-ingress-allow-2 "UDP-ingress-allow": 5 ALLOW IN ANY > ANY UDP []'
 - 'policy security-policies/np_u1_isolation "ns-hackazon-app-p-isolation": Application 20 for groups/np_u1_scope'
 - 'rule security-policies/np_u1_isolation/rules/deny-all-ingress "deny-all-ingress": 1 DROP IN ANY > ANY'
+`},
+		{"ingress by name takes the numbers of its namespace, egress those of all", `
+metadata: {name: m}
+spec: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: http}]}], egress: [{ports: [{port: http}]}]}
+want:
+- 'group groups/np_u1_scope "ns-hackazon-app-m-scope": (SegmentPort=ncp/project_uid|uid-h AND SegmentPort=ncp/pod|)'
+- 'policy security-policies/np_u1_allow "ns-hackazon-app-m-allowlist": Application 10 for groups/np_u1_scope'
+- 'group groups/np_u1_scope_TCP_http_80 "ns-hackazon-app-m-scope-TCP-http-80": (SegmentPort=ncp/project_uid|uid-h AND SegmentPort=ncp/pod| AND SegmentPort=weft/port/TCP/http|80)'
+- 'rule security-policies/np_u1_allow/rules/TCP.http.80-ingress-allow "TCP.http.80-ingress-allow": 1 ALLOW IN ANY > groups/np_u1_scope_TCP_http_80 TCP [80]'
+- 'group groups/np_u1_scope_TCP_http_8080 "ns-hackazon-app-m-scope-TCP-http-8080": (SegmentPort=ncp/project_uid|uid-h AND SegmentPort=ncp/pod| AND SegmentPort=weft/port/TCP/http|8080)'
+- 'rule security-policies/np_u1_allow/rules/TCP.http.8080-ingress-allow "TCP.http.8080-ingress-allow": 2 ALLOW IN ANY > groups/np_u1_scope_TCP_http_8080 TCP [8080]'
+- 'group groups/np_u1_dst_TCP_http_80 "ns-hackazon-app-m-dst-TCP-http-80": (Segment=ncp/cluster|domain-c8 AND SegmentPort=ncp/pod| AND SegmentPort=weft/port/TCP/http|80)'
+- 'rule security-policies/np_u1_allow/rules/TCP.http.80-egress-allow "TCP.http.80-egress-allow": 3 ALLOW OUT ANY > groups/np_u1_dst_TCP_http_80 TCP [80]'
+- 'group groups/np_u1_dst_TCP_http_8080 "ns-hackazon-app-m-dst-TCP-http-8080": (Segment=ncp/cluster|domain-c8 AND SegmentPort=ncp/pod| AND SegmentPort=weft/port/TCP/http|8080)'
+- 'rule security-policies/np_u1_allow/rules/TCP.http.8080-egress-allow "TCP.http.8080-egress-allow": 4 ALLOW OUT ANY > groups/np_u1_dst_TCP_http_8080 TCP [8080]'
+- 'group groups/np_u1_dst_TCP_http_9090 "ns-hackazon-app-m-dst-TCP-http-9090": (Segment=ncp/cluster|domain-c8 AND SegmentPort=ncp/pod| AND SegmentPort=weft/port/TCP/http|9090)'
+- 'rule security-policies/np_u1_allow/rules/TCP.http.9090-egress-allow "TCP.http.9090-egress-allow": 5 ALLOW OUT ANY > groups/np_u1_dst_TCP_http_9090 TCP [9090]'
+- 'policy security-policies/np_u1_isolation "ns-hackazon-app-m-isolation": Application 20 for groups/np_u1_scope'
+- 'rule security-policies/np_u1_isolation/rules/deny-all-ingress "deny-all-ingress": 1 DROP IN ANY > ANY'
+- 'rule security-policies/np_u1_isolation/rules/deny-all-egress "deny-all-egress": 2 DROP OUT ANY > ANY'
 `},
 		{"egress to blocks and by name", `
 metadata: {name: e}

@@ -159,6 +159,7 @@ func (d *draft) portRange(atFirst, atLast string, first, last int32) bool {
 	return false
 }
 
-// NamedPorts returns the numbers that any pod has for a named container port,
-// each once, in order. Nil: no pod has any.
-type NamedPorts func(proto corev1.Protocol, name string) []int32
+// NamedPorts returns the numbers that the pods of a namespace have for a named
+// container port, each once, in order; an empty namespace means those of all
+// namespaces. Nil: no pod has any.
+type NamedPorts func(namespace string, proto corev1.Protocol, name string) []int32

@@ -38,9 +38,12 @@ func (c *cluster) place(namespace string) Place {
 	return at
 }
 
-func (c *cluster) namedPorts(proto corev1.Protocol, name string) []int32 {
+func (c *cluster) namedPorts(namespace string, proto corev1.Protocol, name string) []int32 {
 	var out []int32
 	for _, p := range c.pods {
+		if namespace != "" && p.Namespace != namespace {
+			continue
+		}
 		for _, k := range p.Spec.Containers {
 			for _, q := range k.Ports {
 				if q.Protocol == proto && q.Name == name {

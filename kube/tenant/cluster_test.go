@@ -15,6 +15,7 @@ import (
 
 	"github.com/weft-net/weft/intent"
 	"github.com/weft-net/weft/kube/internal/kubetest"
+	"github.com/weft-net/weft/kube/ncp"
 	"github.com/weft-net/weft/kube/v1alpha1"
 	"github.com/weft-net/weft/kube/writer"
 	"github.com/weft-net/weft/store"
@@ -107,6 +108,67 @@ func TestCluster(t *testing.T) {
 	t.Run("exhausted", func(t *testing.T) { exhausted(t, env) })
 	t.Run("refused", func(t *testing.T) { refused(t, env) })
 	t.Run("admission", func(t *testing.T) { admission(t, env) })
+	t.Run("another cluster", func(t *testing.T) { anotherCluster(t, env) })
+}
+
+// A store of another cluster stays as it is, with a Supervisor and without.
+func anotherCluster(t *testing.T, env *kubetest.Env) {
+	deps, _ := kubetest.NewDeps(t)
+	c := &cluster{Env: env, t: t, store: deps.Store}
+	kubetest.Provider(t, deps.Store)
+	uid, err := ClusterUID(t.Context(), env.Client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := writer.SupervisorOwner(v1alpha1.DefaultSupervisor)
+	_, _, err = deps.Store.Replace(t.Context(), owner, put("/infra/domains/theirs", &intent.Domain{Resource: intent.Resource{Tags: []intent.Tag{{Scope: ncp.TagKubernetes, Tag: "their-uid"}}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Guard(t.Context(), env.Client, deps); err == nil || !strings.Contains(err.Error(), "their-uid") {
+		t.Errorf("guard without a Supervisor: %v", err)
+	}
+	r := &supervisors{client: env.Client, live: env.Client, deps: deps, w: writer.New(deps, nil)}
+	req := theSupervisor()[0]
+	reconciled := func(want string) {
+		t.Helper()
+		if _, err := r.Reconcile(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.owned(string(owner)); got != want {
+			t.Errorf("the Supervisor owns %s objects, want %s", got, want)
+		}
+	}
+	reconciled("1")
+	sup := kubetest.Supervisor()
+	c.create(sup)
+	defer env.Client.Delete(t.Context(), sup)
+	told := func(want string) {
+		t.Helper()
+		if _, got := c.supervisor(); !strings.HasPrefix(got, want) {
+			t.Errorf("condition: %s, want %s", got, want)
+		}
+	}
+	if err := Guard(t.Context(), env.Client, deps); err == nil || !strings.Contains(err.Error(), uid) {
+		t.Errorf("guard: %v", err)
+	}
+	told("False AnotherCluster 1 cluster " + uid + ": the stored objects are of cluster their-uid")
+	reconciled("1")
+	told("False AnotherCluster")
+
+	// Emptied, the store is this cluster's.
+	if _, _, err := deps.Store.Replace(t.Context(), owner); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Reconcile(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	if got := clusterOf(deps.Store); got != uid {
+		t.Errorf("the store is of cluster %q, want %q", got, uid)
+	}
+	if err := Guard(t.Context(), env.Client, deps); err != nil {
+		t.Error(err)
+	}
 }
 
 func lifeOfANamespace(t *testing.T, env *kubetest.Env) {

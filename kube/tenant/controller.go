@@ -42,7 +42,7 @@ const workers = 4
 
 // Add makes a manager run the controllers of Supervisors and Namespaces.
 func Add(mgr manager.Manager, deps writer.Deps) error {
-	s := &supervisors{client: mgr.GetClient(), deps: deps, w: writer.New(deps, mgr.GetEventRecorder("weft-supervisor"))}
+	s := &supervisors{client: mgr.GetClient(), live: mgr.GetAPIReader(), deps: deps, w: writer.New(deps, mgr.GetEventRecorder("weft-supervisor"))}
 	err := ctrl.NewControllerManagedBy(mgr).Named("supervisor").
 		For(&v1alpha1.Supervisor{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.NamespaceNetwork{}, handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return theSupervisor() }), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -118,16 +118,24 @@ func podChanges() predicate.Funcs {
 // supervisors reconciles the Supervisor.
 type supervisors struct {
 	client client.Client
+	live   client.Reader // asks the server, no cache
 	deps   writer.Deps
 	w      *writer.Writer
 }
 
 // Reconcile implements reconcile.Reconciler.
 func (r *supervisors) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	uid, err := ClusterUID(ctx, r.live)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
 	var sup v1alpha1.Supervisor
 	if err := r.client.Get(ctx, req.NamespacedName, &sup); apierrors.IsNotFound(err) {
-		out, err := r.clear(ctx)
-		return r.w.Await(req, out), err
+		out, err := r.clear(ctx, uid)
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		return r.w.Await(req, out), nil
 	} else if err != nil {
 		return reconcile.Result{}, fmt.Errorf("supervisor: %w", err)
 	}
@@ -136,7 +144,7 @@ func (r *supervisors) Reconcile(ctx context.Context, req reconcile.Request) (rec
 		return reconcile.Result{}, fmt.Errorf("namespace networks: %w", err)
 	}
 	status := *sup.Status.DeepCopy()
-	out, err := r.write(ctx, &sup, nns.Items, &status)
+	out, err := r.write(ctx, &sup, uid, nns.Items, &status)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -154,8 +162,12 @@ func (r *supervisors) Reconcile(ctx context.Context, req reconcile.Request) (rec
 
 // clear takes away what there is without a Supervisor: nothing as long as pods
 // have addresses, as one that is deleted by mistake should break nothing, and
-// then all that Kubernetes objects own.
-func (r *supervisors) clear(ctx context.Context) (writer.Outcome, error) {
+// then all that Kubernetes objects own. A cluster with another UID than theirs
+// takes away nothing.
+func (r *supervisors) clear(ctx context.Context, uid string) (writer.Outcome, error) {
+	if f := r.foreign(uid); f != nil {
+		return r.w.Blocked(f), nil
+	}
 	if pods := r.deps.Store.Owners(writer.Prefix(writer.Pod, types.NamespacedName{})); len(pods) > 0 {
 		return r.w.Blocked(&writer.Fault{Reason: writer.ReasonInUse, Msg: string(pods[0]) + ": has an address still"}), nil
 	}
@@ -172,8 +184,20 @@ func (r *supervisors) clear(ctx context.Context) (writer.Outcome, error) {
 	return last, nil
 }
 
+// foreign is the function of that name, and tells the log.
+func (r *supervisors) foreign(uid string) *writer.Fault {
+	f := foreign(r.deps.Store, uid)
+	if f != nil && r.deps.Log != nil {
+		r.deps.Log.Error("the store is of another cluster", "err", f)
+	}
+	return f
+}
+
 // write writes what the Supervisor shares and fills in what the tree says of it.
-func (r *supervisors) write(ctx context.Context, sup *v1alpha1.Supervisor, nns []v1alpha1.NamespaceNetwork, status *v1alpha1.SupervisorStatus) (writer.Outcome, error) {
+func (r *supervisors) write(ctx context.Context, sup *v1alpha1.Supervisor, uid string, nns []v1alpha1.NamespaceNetwork, status *v1alpha1.SupervisorStatus) (writer.Outcome, error) {
+	if f := r.foreign(uid); f != nil {
+		return r.w.Blocked(f), nil
+	}
 	net, problems := v1alpha1.Effective(sup, nil)
 	if intent.HasErrors(problems) {
 		return r.w.Invalid(problems), nil
@@ -181,7 +205,7 @@ func (r *supervisors) write(ctx context.Context, sup *v1alpha1.Supervisor, nns [
 	if r.deps.Holds != nil {
 		r.deps.Holds.Keep(net.HoldTime)
 	}
-	s := Supervisor{Network: net, ControlPlane: sup.Spec.ControlPlane, Translated: Translated(sup, nns)}
+	s := Supervisor{ClusterUID: uid, Network: net, ControlPlane: sup.Spec.ControlPlane, Translated: Translated(sup, nns)}
 	out, err := r.w.Write(ctx, writer.SupervisorOwner(sup.Name), func(t *intent.Tree) ([]intent.Object, error) {
 		return s.Objects(t, r.deps.Holds.Held)
 	})

@@ -172,11 +172,6 @@ func (g *gateway) used() map[netip.Addr]string {
 			out[a] = "people"
 		}
 	}
-	for _, i := range g.tree.InterfacesOf(g.net.Tier0Path) {
-		for _, p := range i.Addresses() {
-			out[p.Addr()] = i.Path
-		}
-	}
 	if r := g.egressRule(); r != nil && r.Translated().IsValid() && out[r.Translated().Addr()] == string(store.OwnerOf(r)) {
 		delete(out, r.Translated().Addr())
 	}

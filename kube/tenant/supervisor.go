@@ -13,6 +13,7 @@ import (
 
 // Supervisor is what all of a cluster share depends on besides the tree.
 type Supervisor struct {
+	ClusterUID   string // of the cluster, see ClusterUID; empty: not kept
 	Network      v1alpha1.Network
 	ControlPlane *v1alpha1.ControlPlane // nil: no port
 	// Translated is the networks whose sources are translated, by the path of
@@ -74,6 +75,9 @@ func (s Supervisor) shared() []intent.Object {
 	tcp, udp, monitor := ncp.TCPProfilePath(cluster), ncp.UDPProfilePath(cluster), ncp.TCPMonitorPath(cluster)
 	domain := s.named(cluster)
 	domain.Tags = append(domain.Tags, intent.Tag{Scope: ncp.TagClusterDomain, Tag: "true"})
+	if s.ClusterUID != "" {
+		domain.Tags = append(domain.Tags, intent.Tag{Scope: ncp.TagKubernetes, Tag: s.ClusterUID})
+	}
 	all := &intent.Condition{MemberType: "Segment", Key: "Tag", Operator: "EQUALS", Value: ncp.TagCluster + "|" + cluster}
 	return []intent.Object{
 		put(ncp.DomainPath(cluster), &intent.Domain{Resource: domain}),

@@ -13,8 +13,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/weft-net/weft/kube/ncp"
 	"github.com/weft-net/weft/kube/v1alpha1"
 	"github.com/weft-net/weft/packet"
+	"github.com/weft-net/weft/table"
 	"github.com/weft-net/weft/trace"
 )
 
@@ -67,11 +69,8 @@ func (r *reconciler) source(ctx context.Context, t *v1alpha1.Trace) (*indexed, t
 		if x == nil {
 			return nil, trace.Place{}, &unresolved{field, "no node has tables yet", true}
 		}
-		p, err := trace.ResolveSource(x.index, string(s.Address))
-		if err != nil {
-			return nil, p, &unresolved{field, strings.TrimPrefix(err.Error(), "source "), true}
-		}
-		return x, p, nil
+		p, err := r.address(ctx, field, t, x)
+		return x, p, err
 	}
 	const field = "spec.source.pod"
 	pod, err := r.pod(ctx, field, types.NamespacedName{Namespace: t.Namespace, Name: s.Pod})
@@ -91,6 +90,54 @@ func (r *reconciler) source(ctx context.Context, t *v1alpha1.Trace) (*indexed, t
 		return nil, p, &unresolved{field, err.Error(), true}
 	}
 	return x, p, nil
+}
+
+// address returns where the packet of a source's address comes from: a port of
+// the Trace's own namespace, or outside. Who may make Traces in one namespace
+// does not learn from them what holds for the ports of others, nor which have
+// the same address.
+func (r *reconciler) address(ctx context.Context, field string, t *v1alpha1.Trace, x *indexed) (p trace.Place, err error) {
+	if p.Addr, err = netip.ParseAddr(string(t.Spec.Source.Address)); err != nil {
+		return p, &unresolved{field, strconv.Quote(string(t.Spec.Source.Address)) + ": is no address (such as 10.0.0.53)", false}
+	}
+	var ns corev1.Namespace
+	if err := r.client.Get(ctx, types.NamespacedName{Name: t.Namespace}, &ns); err != nil {
+		return p, err
+	}
+	others := false
+	for k, e := range x.set.Endpoints {
+		if k.Addr != p.Addr {
+			continue
+		}
+		if !inside(x.set, e.Port, string(ns.UID)) {
+			others = true
+		} else if p.Port == 0 || e.Port < p.Port {
+			p.Port = e.Port
+		}
+	}
+	if p.Port != 0 {
+		return p, nil
+	}
+	if !others {
+		if p, err = trace.ResolveSource(x.index, p.Addr.String()); err != nil {
+			return p, &unresolved{field, strings.TrimPrefix(err.Error(), "source "), true}
+		}
+		others = x.set.Ports[p.Port] != nil // one whose name is an address
+	}
+	if others {
+		return p, &unresolved{field, fmt.Sprintf("%s: is no pod's of namespace %s (a pod of the Trace's own namespace, or an address outside)", t.Spec.Source.Address, t.Namespace), false}
+	}
+	return p, nil
+}
+
+// inside reports whether a port is on a segment of the namespace with that UID.
+func inside(set *table.Set, id table.PortID, uid string) bool {
+	port := set.Ports[id]
+	if port == nil || set.Segments[port.Segment] == nil {
+		return false
+	}
+	_, is := ncp.SegmentIndex(uid, set.Segments[port.Segment].Path)
+	return is
 }
 
 // destination returns where the packet goes to, and the port of a service that

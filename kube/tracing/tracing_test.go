@@ -18,6 +18,7 @@ import (
 
 	"github.com/weft-net/weft/internal/testset"
 	"github.com/weft-net/weft/kube/internal/kubetest"
+	"github.com/weft-net/weft/kube/ncp"
 	"github.com/weft-net/weft/kube/v1alpha1"
 	"github.com/weft-net/weft/kube/writer"
 	"github.com/weft-net/weft/packet"
@@ -52,6 +53,17 @@ func attach(set *table.Set, pods map[table.PortID]*corev1.Pod) *table.Set {
 		p.Attachment = string(pod.UID)
 		out.Ports[id] = &p
 	}
+	return &out
+}
+
+// inNamespace returns a Set in which a port's segment is a namespace's.
+func inNamespace(set *table.Set, port table.PortID, ns *corev1.Namespace) *table.Set {
+	out := *set
+	out.Segments = maps.Clone(set.Segments)
+	id := set.Ports[port].Segment
+	s := *set.Segments[id]
+	s.Path = ncp.SegmentPath(string(ns.UID), 0)
+	out.Segments[id] = &s
 	return &out
 }
 
@@ -256,6 +268,18 @@ func TestTracesAreAnswered(t *testing.T) {
 	is(ask("service", from, v1alpha1.TraceDestination{Service: "svc"}, 0), "Done dropped urpf")
 	is(ask("headless", from, v1alpha1.TraceDestination{Service: "headless"}, 80), "Failed spec.destination.service: service shop/headless has no ClusterIP (a pod or an address)")
 	is(ask("none", v1alpha1.TraceSource{Pod: "none"}, v1alpha1.TraceDestination{Pod: "web"}, 80), "Pending spec.source.pod: pod shop/none has no port (a running pod of a namespace with a network)")
+
+	// The address of a port is for its own namespace.
+	foreign := "Failed spec.source.address: 10.1.1.10: is no pod's of namespace shop (a pod of the Trace's own namespace, or an address outside)"
+	is(ask("foreign", v1alpha1.TraceSource{Address: "10.1.1.10"}, v1alpha1.TraceDestination{Address: "192.0.2.77"}, 443), foreign)
+	shop := &corev1.Namespace{}
+	if err := env.Client.Get(ctx, types.NamespacedName{Name: "shop"}, shop); err != nil {
+		t.Fatal(err)
+	}
+	tables.mu.Lock()
+	tables.set = inNamespace(tables.set, testset.Web1, shop)
+	tables.mu.Unlock()
+	is(ask("own", v1alpha1.TraceSource{Address: "10.1.1.10"}, v1alpha1.TraceDestination{Address: "192.0.2.77"}, 443), "Done delivered 198.51.100.16")
 
 	later := ask("later", v1alpha1.TraceSource{Pod: "later"}, v1alpha1.TraceDestination{Address: "192.0.2.77"}, 443)
 	is(later, "Pending spec.source.pod: pod shop/later does not exist")

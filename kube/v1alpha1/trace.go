@@ -69,7 +69,8 @@ type TraceSource struct {
 	// +optional
 	Pod string `json:"pod,omitempty"`
 
-	// address of a port, or one outside, which comes in by a Tier-0's uplink
+	// address of a pod of the same namespace, or one outside, which comes in by a
+	// Tier-0's uplink
 	// +optional
 	Address IP `json:"address,omitempty"`
 }

@@ -83,12 +83,12 @@ func LowestSubnet(networks []netip.Prefix, bits int, overlaps func(netip.Prefix)
 	return netip.Prefix{}, false
 }
 
-// Used returns the addresses that virtual servers and NAT rules of the tree
-// have, and whose they are: of several owners the first by path. Cost O(these
-// objects).
+// Used returns the addresses that virtual servers, NAT rules and interfaces of
+// Tier-0s in the tree have, and whose they are: of several owners the first by
+// path. Cost O(these objects).
 func Used(t *intent.Tree) map[netip.Addr]store.Owner {
 	first := map[netip.Addr]intent.Object{}
-	for _, kind := range []string{"LBVirtualServer", "PolicyNatRule"} {
+	for _, kind := range []string{"LBVirtualServer", "PolicyNatRule", "Tier0Interface"} {
 		for o := range t.EachOfType(kind) {
 			for a := range outside(o) {
 				if before := first[a]; before == nil || o.Meta().Path < before.Meta().Path {
@@ -112,6 +112,12 @@ func outside(o intent.Object) iter.Seq[netip.Addr] {
 		case *intent.LBVirtualServer:
 			if a := v.Address(); a.IsValid() {
 				yield(a)
+			}
+		case *intent.Tier0Interface:
+			for _, p := range v.Addresses() {
+				if !yield(p.Addr()) {
+					return
+				}
 			}
 		case *intent.PolicyNatRule:
 			switch v.Action {

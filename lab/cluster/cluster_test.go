@@ -1,8 +1,11 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -198,5 +201,43 @@ func TestStateThatIsBroken(t *testing.T) {
 	}
 	if got := (Config{Dir: dir}).Address(); got != "" {
 		t.Errorf("address %q, want none", got)
+	}
+}
+
+// A part that has just started may ask for a certificate of any authority; only
+// etcd takes the other one.
+func TestCertificateThatIsShown(t *testing.T) {
+	c, s := Config{Dir: t.TempDir(), ServiceCIDR: DefaultServiceCIDR, AdvertiseAddress: "10.244.0.2"}, &state{Ports: map[string]int{}}
+	for _, dir := range []string{"pki", "pki/etcd"} {
+		if err := os.MkdirAll(c.file(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.credentials(s); err != nil {
+		t.Fatal(err)
+	}
+	client, err := newClient(c, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority := func(file string) []byte {
+		pair, err := tls.LoadX509KeyPair(c.pki(file+".crt"), c.pki(file+".key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair.Leaf.RawIssuer
+	}
+	for name, tc := range map[string]struct {
+		asked [][]byte
+		want  string
+	}{
+		"any authority": {nil, "admin"}, "that of Kubernetes": {[][]byte{authority("admin")}, "admin"}, "that of etcd": {[][]byte{authority("etcd/client")}, "etcd/client"},
+	} {
+		shown, err := client.Transport.(*http.Transport).TLSClientConfig.GetClientCertificate(&tls.CertificateRequestInfo{
+			AcceptableCAs: tc.asked, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, Version: tls.VersionTLS13,
+		})
+		if err != nil || !bytes.Equal(shown.Leaf.RawIssuer, authority(tc.want)) {
+			t.Errorf("%s: shown is another certificate than %s (%v)", name, tc.want, err)
+		}
 	}
 }

@@ -175,11 +175,13 @@ func newClient(c Config, s *state) (*http.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A part that has just started names no authority yet: it is not etcd, which
+	// always does.
 	pick := func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		if r.SupportsCertificate(&forEtcd) == nil {
-			return &forEtcd, nil
+		if r.SupportsCertificate(&admin) == nil {
+			return &admin, nil
 		}
-		return &admin, nil
+		return &forEtcd, nil
 	}
 	return &http.Client{
 		Timeout:   10 * time.Second,
