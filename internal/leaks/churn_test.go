@@ -3,8 +3,10 @@ package leaks_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,6 +67,7 @@ func TestChurn(t *testing.T) {
 			return err
 		})
 	}
+	l.revive()
 	l.settled()
 	l.reaches()
 
@@ -130,10 +133,11 @@ spec: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{namespaceSelec
 func (l *testLab) churn(ctx context.Context, r *rand.Rand, i int) {
 	for ctx.Err() == nil {
 		var put []string
-		for name, text := range objects(i, r.IntN) {
+		all := objects(i, r.IntN)
+		for _, name := range slices.Sorted(maps.Keys(all)) {
 			switch n := r.IntN(10); {
 			case n < 4:
-				put = append(put, text)
+				put = append(put, all[name])
 			case n == 4 && (!strings.HasPrefix(name, "namespace/") || r.IntN(2) == 0):
 				run(ctx, "", "kubectl", "-n", spaces[i], "delete", name, "--ignore-not-found", "--wait=false")
 			}

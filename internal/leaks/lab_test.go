@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/weft-net/weft/internal/need"
 	"github.com/weft-net/weft/internal/netns"
 	"github.com/weft-net/weft/lab"
+	"github.com/weft-net/weft/lab/cluster"
 	"github.com/weft-net/weft/table"
 )
 
@@ -84,7 +87,14 @@ func startLab(t *testing.T) *testLab {
 			t.Errorf("lab down left processes: %v", left)
 		}
 	})
-	l.up()
+	// The first port is for whoever is first: another lab may take it while this
+	// one's API server is away.
+	if first, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(cluster.APIPort))); err == nil {
+		l.up()
+		first.Close()
+	} else {
+		l.up()
+	}
 	reach, err := l.system.Reach(l.name)
 	if err != nil {
 		t.Fatal(err)
@@ -171,8 +181,31 @@ func (l *testLab) await(what string, try func() error) {
 		if err = try(); err == nil {
 			return
 		}
+		l.revive()
 	}
 	l.t.Errorf("%s: %v", what, err)
+}
+
+// revive starts parts of Kubernetes that ended by themselves. A scheduler does
+// when the API server goes while it binds a pod ("cache is corrupted"), and counts
+// on whoever starts it again.
+func (l *testLab) revive() {
+	l.t.Helper()
+	r, err := l.system.Reach(l.name)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, p := range r.Parts {
+		switch {
+		case p.PID != 0:
+		case strings.HasPrefix(p.Name, "kube-"):
+			l.t.Logf("%s ended by itself", p.Name)
+			l.up()
+			return
+		default:
+			l.t.Fatalf("%s ended by itself", p.Name)
+		}
+	}
 }
 
 // part returns the number of a process of the lab; 0: it does not run.

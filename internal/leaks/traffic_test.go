@@ -30,14 +30,23 @@ spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: busybox, 
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: b, namespace: steady, labels: {app: b}}
+metadata: {name: b, namespace: steady}
+spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: nginx}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: c, namespace: steady, labels: {app: c}}
 spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: nginx}]}
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: b, namespace: steady}
-spec: {selector: {app: b}, ports: [{port: 80}]}
+metadata: {name: c, namespace: steady}
+spec: {selector: {app: c}, ports: [{port: 80}]}
 `
+
+// The service has a pod of its own: a client that speaks to a pod both directly
+// and by a service may choose one source port for both, and then the second
+// connection is dropped as tuple_in_use.
 
 // outsideWeb is a web server of the lab, outside of the tenants' network.
 const outsideWeb = "192.168.178.222:80"
@@ -48,10 +57,10 @@ const outsideWeb = "192.168.178.222:80"
 func TestPacketsGoOn(t *testing.T) {
 	l := startLab(t)
 	l.kubectl(steady, "apply", "-f", "-")
-	l.kubectl("", "-n", "steady", "wait", "--for=condition=Ready", "pod/a", "pod/b", "--timeout=60s")
+	l.kubectl("", "-n", "steady", "wait", "--for=condition=Ready", "pod/a", "pod/b", "pod/c", "--timeout=60s")
 	l.settled()
 	pod := l.kubectl("", "-n", "steady", "get", "pod", "b", "-o", "jsonpath={.status.podIP}")
-	service := l.kubectl("", "-n", "steady", "get", "svc", "b", "-o", "jsonpath={.spec.clusterIP}")
+	service := l.kubectl("", "-n", "steady", "get", "svc", "c", "-o", "jsonpath={.spec.clusterIP}")
 	space := "weft-" + l.name + "-pod-steady.a"
 
 	ctx, stop := context.WithCancel(t.Context())

@@ -81,7 +81,11 @@ func (w *world) line(p *corev1.Pod) string {
 	}
 	for _, c := range now.Status.Conditions {
 		if c.Type == Condition {
-			out = append(out, string(c.Status)+" "+c.Reason)
+			said := string(c.Status) + " " + c.Reason
+			if c.Status == corev1.ConditionTrue && c.Message != "" {
+				said += ": " + c.Message // of before
+			}
+			out = append(out, said)
 		}
 	}
 	if port := w.port(p.UID); port != nil {

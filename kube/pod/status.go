@@ -88,7 +88,10 @@ func condition(before corev1.PodCondition, c metav1.Condition, now time.Time) co
 func (r *reconciler) patch(ctx context.Context, p *corev1.Pod, c corev1.PodCondition) error {
 	data, err := json.Marshal(map[string]any{
 		"metadata": map[string]any{"uid": p.UID},
-		"status":   map[string]any{"conditions": []corev1.PodCondition{c}},
+		"status": map[string]any{"conditions": []any{struct {
+			corev1.PodCondition
+			Message string `json:"message"` // an empty one too, or that of before stays
+		}{c, c.Message}}},
 	})
 	if err != nil {
 		return err

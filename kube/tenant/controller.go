@@ -206,8 +206,9 @@ func (r *supervisors) write(ctx context.Context, sup *v1alpha1.Supervisor, uid s
 		r.deps.Holds.Keep(net.HoldTime)
 	}
 	s := Supervisor{ClusterUID: uid, Network: net, ControlPlane: sup.Spec.ControlPlane, Translated: Translated(sup, nns)}
-	out, err := r.w.Write(ctx, writer.SupervisorOwner(sup.Name), func(t *intent.Tree) ([]intent.Object, error) {
-		return s.Objects(t, r.deps.Holds.Held)
+	owner := writer.SupervisorOwner(sup.Name) // also of one before, whose addresses are its own
+	out, err := r.w.Write(ctx, owner, func(t *intent.Tree) ([]intent.Object, error) {
+		return s.Objects(t, r.deps.Holds.HeldFrom(owner))
 	})
 	if err != nil {
 		return out, err

@@ -164,7 +164,13 @@ type Holds struct {
 
 	mu    sync.Mutex
 	time  time.Duration
-	until map[netip.Addr]time.Time
+	until map[netip.Addr]hold
+}
+
+// hold is how long an address is held, and who had it.
+type hold struct {
+	until time.Time
+	had   store.Owner
 }
 
 // NewHolds returns Holds of a duration; a nil now is time.Now.
@@ -172,7 +178,7 @@ func NewHolds(d time.Duration, now func() time.Time) *Holds {
 	if now == nil {
 		now = time.Now
 	}
-	return &Holds{now: now, time: d, until: map[netip.Addr]time.Time{}}
+	return &Holds{now: now, time: d, until: map[netip.Addr]hold{}}
 }
 
 // Keep sets how long addresses are held that are released from now on.
@@ -182,9 +188,9 @@ func (h *Holds) Keep(d time.Duration) {
 	h.time = d
 }
 
-// Release holds an address from now on. Write does it for what an owner has no
-// more.
-func (h *Holds) Release(a netip.Addr) {
+// Release holds an address from now on that an owner had. Write does it for what
+// an owner has no more.
+func (h *Holds) Release(a netip.Addr, had store.Owner) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.time <= 0 {
@@ -192,20 +198,26 @@ func (h *Holds) Release(a netip.Addr) {
 	}
 	now := h.now()
 	for a, t := range h.until {
-		if !now.Before(t) {
+		if !now.Before(t.until) {
 			delete(h.until, a)
 		}
 	}
-	h.until[a] = now.Add(h.time)
+	h.until[a] = hold{now.Add(h.time), had}
 }
 
 // Held reports whether an address is held. Nil Holds hold nothing.
-func (h *Holds) Held(a netip.Addr) bool {
-	if h == nil {
-		return false
+func (h *Holds) Held(a netip.Addr) bool { return h.HeldFrom("")(a) }
+
+// HeldFrom returns what reports whether an address is held from an owner: one
+// that the owner itself had is not.
+func (h *Holds) HeldFrom(owner store.Owner) func(netip.Addr) bool {
+	return func(a netip.Addr) bool {
+		if h == nil {
+			return false
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		t, ok := h.until[a]
+		return ok && h.now().Before(t.until) && (owner == "" || t.had != owner)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	t, ok := h.until[a]
-	return ok && h.now().Before(t)
 }

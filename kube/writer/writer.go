@@ -87,7 +87,7 @@ func (w *Writer) Write(ctx context.Context, owner store.Owner, build Build) (Out
 		return out, nil
 	}
 	after := w.deps.Store.Owned(owner)
-	w.release(before, addressesOf(after))
+	w.release(owner, before, addressesOf(after))
 	if len(after) == 0 {
 		return Nothing(), nil // the version would be that of others
 	}
@@ -162,14 +162,15 @@ func (w *Writer) realization(o Outcome) Outcome {
 	return o
 }
 
-// release holds the addresses of before that are not among after.
-func (w *Writer) release(before, after map[netip.Addr]bool) {
+// release holds the addresses of before, which owner had, that are not among
+// after.
+func (w *Writer) release(owner store.Owner, before, after map[netip.Addr]bool) {
 	if w.deps.Holds == nil {
 		return
 	}
 	for a := range before {
 		if !after[a] {
-			w.deps.Holds.Release(a)
+			w.deps.Holds.Release(a, owner)
 		}
 	}
 }

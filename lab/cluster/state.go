@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -70,6 +71,11 @@ func (s *state) process(part string) *Process {
 	return nil
 }
 
+// Where ports are chosen from: below those that the kernel gives to connections,
+// or a part that is started again could find its own taken. Source: ip(7),
+// ip_local_port_range.
+const firstPort, lastPort = 20000, 32767
+
 // choosePorts gives every part that has none a port that is free now.
 func (s *state) choosePorts() error {
 	if s.Ports == nil {
@@ -79,13 +85,13 @@ func (s *state) choosePorts() error {
 		if s.Ports[part] != 0 {
 			continue
 		}
-		want := 0
+		var l net.Listener
+		err := errors.New("none was tried")
 		if part == apiserver {
-			want = APIPort
+			l, err = net.Listen("tcp", local(APIPort))
 		}
-		l, err := net.Listen("tcp", local(want))
-		if err != nil && want != 0 {
-			l, err = net.Listen("tcp", local(0))
+		for tries := 100; err != nil && tries > 0; tries-- {
+			l, err = net.Listen("tcp", local(firstPort+rand.IntN(lastPort-firstPort+1)))
 		}
 		if err != nil {
 			return fmt.Errorf("cluster: port of %s: %w", part, err)
