@@ -98,7 +98,7 @@ func TestUpdateBuildsWhatTheChangeTouches(t *testing.T) {
 	other := *db
 	other.Tags = nil
 	step("one port tag", intent.Put(db.Path, &other), map[kind]int{
-		factPort: 1, factGroups: 1, factRows: 1, factUsed: 2, factProfileKey: 1, factProfile: 1, factEndpoint: 1,
+		factPort: 1, factAtoms: 1, factGroups: 1, factRows: 1, factUsed: 2, factProfileKey: 1, factProfile: 1, factEndpoint: 1,
 		factAddrSet: 3, factRuleset: 3,
 	})
 	rule, _ := intent.Find[*intent.Rule](tree, "/infra/domains/default/security-policies/shop/rules/web-db")

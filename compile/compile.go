@@ -231,6 +231,8 @@ func (x *run) build() any {
 		return x.buildNATDepth(name)
 	case factTerms:
 		return x.buildTerms(name)
+	case factAtoms:
+		return x.buildAtoms(name)
 	case factGroups:
 		return x.buildGroups(name)
 	case factRows:

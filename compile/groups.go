@@ -258,15 +258,10 @@ func (x *run) buildGroups(path string) any {
 		return nil
 	}
 	m := &member{x: x, port: p, segment: s}
-	atoms := append([]string{atomAny, path, s.Path}, tagAtoms("SegmentPort", p.Tags)...)
-	atoms = append(atoms, tagAtoms("Segment", s.Tags)...)
-	for _, b := range p.Bindings() {
-		atoms = append(atoms, macAtom(b.MAC))
-	}
-	slices.Sort(atoms)
+	atoms := slices.Concat([]string{atomAny}, x.atomsOf(path), x.atomsOf(s.Path))
 	var out []string
 	found := map[*possible]bool{}
-	for atoms = slices.Compact(atoms); len(atoms) > 0; atoms = atoms[1:] {
+	for ; len(atoms) > 0; atoms = atoms[1:] {
 		for _, c := range members(x, ref{relTerm, atoms[0], ""}, (*possible).compare) {
 			if m.inTerms(c.terms) && !found[c] {
 				found[c] = true
@@ -277,6 +272,25 @@ func (x *run) buildGroups(path string) any {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// buildAtoms returns the atoms of a port, or those that its segment gives it.
+func (x *run) buildAtoms(path string) any {
+	out := []string{path}
+	if p, ok := object[*intent.SegmentPort](x, path); ok {
+		out = append(out, tagAtoms("SegmentPort", p.Tags)...)
+		for _, b := range p.Bindings() {
+			out = append(out, macAtom(b.MAC))
+		}
+	} else if s, ok := object[*intent.Segment](x, path); ok {
+		out = append(out, tagAtoms("Segment", s.Tags)...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (x *run) atomsOf(path string) []string {
+	return built[[]string](x, ref{factAtoms, path, ""})
 }
 
 // in reports whether the group holds the port.

@@ -67,6 +67,7 @@ const (
 	factNATList       // *table.NATList of a router in direction arg
 	factNATDepth      // nil; warns of a Node with too many translations above it
 	factTerms         // *possible, a group; puts it where the ports that it may hold find it
+	factAtoms         // []string, the atoms of a port or segment
 	factGroups        // []string, the groups that hold a port
 	factRows          // nil; puts a port's addresses into its groups
 	factMonitor       // *table.Monitor, or *table.Passive
