@@ -14,7 +14,7 @@ import (
 
 // View is what Lint looks at beside the policy. What is nil is not looked at.
 type View struct {
-	Namespaces []*corev1.Namespace
+	Namespaces func(labels.Selector) []*corev1.Namespace
 	Pods       func(namespace string) []*corev1.Pod
 	Ports      NamedPorts
 	Policies   []*netv1.NetworkPolicy // of the policy's namespace
@@ -134,18 +134,13 @@ func (l *linter) selects(field string, p *netv1.NetworkPolicyPeer) {
 	if err != nil || l.view.Namespaces == nil {
 		return
 	}
-	var names []string
-	for _, n := range l.view.Namespaces {
-		if s.Matches(labels.Set(n.Labels)) {
-			names = append(names, n.Name)
-		}
-	}
-	if len(names) == 0 {
+	selected := l.view.Namespaces(s)
+	if len(selected) == 0 {
 		l.find(field+".namespaceSelector", metav1.FormatLabelSelector(p.NamespaceSelector)+": no namespace has these labels now")
 		return
 	}
-	for _, n := range names {
-		if pods, known := l.pods(n, p.PodSelector); !known || len(pods) > 0 {
+	for _, n := range selected {
+		if pods, known := l.pods(n.Name, p.PodSelector); !known || len(pods) > 0 {
 			return
 		}
 	}

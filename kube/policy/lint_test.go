@@ -1,12 +1,14 @@
 package policy
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	netv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/weft-net/weft/intent"
 	"github.com/weft-net/weft/kube/ncp"
@@ -26,10 +28,13 @@ func TestLint(t *testing.T) {
 		"svc-contour-domain-c8": {podWith("envoy")},
 	}
 	view := View{
-		Namespaces: []*corev1.Namespace{namespace("ns-hackazon-app"), namespace("svc-contour-domain-c8"), namespace("empty")},
-		Pods:       func(n string) []*corev1.Pod { return pods[n] },
-		Ports:      hackazon.Ports,
-		Policies:   []*netv1.NetworkPolicy{read(t, "{metadata: {name: dns}, spec: {podSelector: {matchLabels: {app: contour}}, policyTypes: [Egress], egress: [{ports: [{protocol: UDP, port: 1, endPort: 99}]}]}}")},
+		Namespaces: func(s labels.Selector) []*corev1.Namespace {
+			all := []*corev1.Namespace{namespace("ns-hackazon-app"), namespace("svc-contour-domain-c8"), namespace("empty")}
+			return slices.DeleteFunc(all, func(n *corev1.Namespace) bool { return !s.Matches(labels.Set(n.Labels)) })
+		},
+		Pods:     func(n string) []*corev1.Pod { return pods[n] },
+		Ports:    hackazon.Ports,
+		Policies: []*netv1.NetworkPolicy{read(t, "{metadata: {name: dns}, spec: {podSelector: {matchLabels: {app: contour}}, policyTypes: [Egress], egress: [{ports: [{protocol: UDP, port: 1, endPort: 99}]}]}}")},
 	}
 	for _, tc := range []struct {
 		name, spec string

@@ -13,6 +13,7 @@ import (
 	netv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -261,11 +262,15 @@ func (r *networks) tell(ctx context.Context, np *netv1.NetworkPolicy, out writer
 // view returns what Lint looks at.
 func (r *networks) view(ctx context.Context, np *netv1.NetworkPolicy) View {
 	v := View{Above: r.above(), Ports: r.book.numbers}
-	var namespaces corev1.NamespaceList
-	if err := r.List(ctx, &namespaces, client.UnsafeDisableDeepCopy); err == nil {
-		for i := range namespaces.Items {
-			v.Namespaces = append(v.Namespaces, &namespaces.Items[i])
+	v.Namespaces = func(s labels.Selector) (out []*corev1.Namespace) {
+		var namespaces corev1.NamespaceList
+		if err := r.List(ctx, &namespaces, client.MatchingLabelsSelector{Selector: s}, client.UnsafeDisableDeepCopy); err != nil {
+			return nil // the cache is closing
 		}
+		for i := range namespaces.Items {
+			out = append(out, &namespaces.Items[i])
+		}
+		return out
 	}
 	var policies netv1.NetworkPolicyList
 	if err := r.List(ctx, &policies, client.InNamespace(np.Namespace), client.UnsafeDisableDeepCopy); err == nil {
