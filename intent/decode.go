@@ -141,6 +141,9 @@ func (c *codec) decodeSlice(v reflect.Value, in any, field string) {
 		return
 	}
 	v.SetZero() // a list replaces the default object's list
+	if len(list) > 0 {
+		v.Grow(len(list))
+	}
 	for i, e := range list {
 		at := field + "[" + strconv.Itoa(i) + "]"
 		if e == nil {

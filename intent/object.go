@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unique"
 )
 
 // DecodeObject returns the object that EncodeObject wrote, whole: decoding
@@ -40,7 +41,27 @@ func DecodeObject(path string, data []byte) (Object, []Problem) {
 	if HasErrors(problems) {
 		return nil, problems
 	}
+	share(o.Meta(), path)
 	return o, problems
+}
+
+// share lets an object's texts share memory with its path, and its tags with
+// those of others: there are many objects, and they live long.
+func share(m *Resource, path string) {
+	m.Path = path
+	if strings.HasPrefix(path, m.ParentPath) {
+		m.ParentPath = path[:len(m.ParentPath)]
+	}
+	for _, tail := range []*string{&m.ID, &m.RelativePath} {
+		if strings.HasSuffix(path, *tail) {
+			*tail = path[len(path)-len(*tail):]
+		}
+	}
+	m.ResourceType = unique.Make(m.ResourceType).Value()
+	for i := range m.Tags {
+		t := &m.Tags[i]
+		t.Scope, t.Tag = unique.Make(t.Scope).Value(), unique.Make(t.Tag).Value()
+	}
 }
 
 // ParseObject reads the body of one object at path, as Parse reads it within a
