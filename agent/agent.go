@@ -75,6 +75,7 @@ type Agent struct {
 	nics     *nics                           // see index
 	followed *nics                           // that the pods' interfaces are as
 	unlike   []Condition                     // of those that are not
+	unwell   *unwell                         // see unhealthy
 	last     dataplane.Status                // when its counters were looked at last
 	rising   []Condition                     // found then
 	ledger   ledger
@@ -315,7 +316,7 @@ func (a *Agent) refresh() {
 	}
 	if a.tables != nil {
 		found = append(found, a.lacking()...)
-		found = append(found, unhealthy(a.tables.Set, a.monitors.Health())...)
+		found = append(found, a.unhealthy()...)
 	}
 	for _, c := range a.ledger.observe(found, time.Now()) {
 		a.log.Log(context.Background(), level(c), "condition", "type", c.Type, "object", c.Object, "status", c.Status, "reason", c.Reason, "message", c.Message)

@@ -186,6 +186,9 @@ func (u *update) endpointConcerned() func(table.EndpointKey, *table.Endpoint) bo
 	if len(u.ports) == 0 && len(u.rulesets) == 0 {
 		return nil
 	}
+	if len(u.rulesets) == 0 {
+		return func(_ table.EndpointKey, ep *table.Endpoint) bool { return u.ports[ep.Port] }
+	}
 	return func(_ table.EndpointKey, ep *table.Endpoint) bool {
 		return u.ports[ep.Port] || slices.ContainsFunc(ep.Out, u.flagsDiffer) || slices.ContainsFunc(ep.In, u.flagsDiffer)
 	}

@@ -71,8 +71,9 @@ func (f *following) next(e store.Event, events <-chan store.Event) (sets map[str
 	}
 }
 
-// rest returns how long not to compile, so that it is done half of the time at
-// most while many commits come: a compilation costs as much for many as for one.
+// rest returns how long not to compile, so that it is done about half of the time
+// while many commits come: they wait for a compilation, which costs hardly more
+// for many of them than for one.
 func (f *following) rest() time.Duration {
 	return min(f.took, restAtMost) - time.Since(f.ended)
 }

@@ -31,11 +31,11 @@ type Source interface {
 
 // Times of a Server.
 const (
-	joinFor      = 3 * time.Millisecond  // commits that come within this are compiled together
-	restAtMost   = 50 * time.Millisecond // between two compilations, see following.rest
-	stalledAfter = time.Minute           // an agent must have taken an update, and then answered it
-	retryAfter   = 30 * time.Second      // what an agent refused is offered again
-	forgetAfter  = 10 * time.Minute      // a node without an agent for this long is not waited for
+	joinFor      = 3 * time.Millisecond   // commits that come within this are compiled together
+	restAtMost   = 250 * time.Millisecond // between two compilations, see following.rest
+	stalledAfter = time.Minute            // an agent must have taken an update, and then answered it
+	retryAfter   = 30 * time.Second       // what an agent refused is offered again
+	forgetAfter  = 10 * time.Minute       // a node without an agent for this long is not waited for
 )
 
 // maxWholes is how many agents get all their tables at a time.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -73,7 +74,10 @@ func newRunner(probe func(context.Context, Target) error, start map[table.Member
 func (r *Runner) Follow(set *table.Set) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.set = set
+	was := r.set
+	if r.set = set; shared(was.Pools, set.Pools) && shared(was.VIPs, set.VIPs) && shared(was.Services, set.Services) {
+		return // Targets looks at nothing else
+	}
 	want := map[key]Target{}
 	for _, t := range Targets(set) {
 		want[t.key()] = t
@@ -94,6 +98,11 @@ func (r *Runner) Follow(set *table.Set) {
 	}
 	r.start = nil
 	r.keepBans()
+}
+
+// shared says whether two Sets have one map, which is never changed.
+func shared[K comparable, V any](a, b map[K]V) bool {
+	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }
 
 // begin starts to watch t; before is how it was watched until now, or nil.
