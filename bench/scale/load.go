@@ -84,6 +84,13 @@ func (r *rig) load(ctx context.Context, rep *Report) error {
 	return nil
 }
 
+// resume waits until what an earlier run loaded is in force again.
+func (r *rig) resume(ctx context.Context, rep *Report) error {
+	phase, err := r.phase(ctx, "everything again", r.c.Namespaces+r.c.Pods+r.c.Services+r.c.Policies, nil)
+	rep.Phases = append(rep.Phases, phase)
+	return err
+}
+
 // report makes a pod Running, as its kubelet would.
 func (r *rig) report(ctx context.Context, name types.NamespacedName, a netip.Addr) error {
 	pods := r.kube.CoreV1().Pods(name.Namespace)
@@ -116,7 +123,8 @@ func (r *rig) addresses(ctx context.Context) ([]netip.Addr, error) {
 	return out, nil
 }
 
-// phase makes n objects and waits until all that follows is in force.
+// phase makes n objects and waits until all that follows is in force. A nil make:
+// they are there.
 func (r *rig) phase(ctx context.Context, name string, n int, make func(context.Context, int) error) (p Phase, err error) {
 	p = Phase{Name: name, Objects: n}
 	before, err := r.mark(ctx)
@@ -124,8 +132,10 @@ func (r *rig) phase(ctx context.Context, name string, n int, make func(context.C
 		return p, err
 	}
 	start := time.Now()
-	if err := r.each(ctx, name, n, make); err != nil {
-		return p, err
+	if make != nil {
+		if err := r.each(ctx, name, n, make); err != nil {
+			return p, err
+		}
 	}
 	p.Loaded = time.Since(start).Seconds()
 	r.c.Progress(fmt.Sprintf("%s: waiting until they are in force", name))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	netv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -74,24 +75,33 @@ func (r *rig) idle(ctx context.Context) error {
 	return nil
 }
 
-// measurePolicies makes policies like those that are there, one after another.
-func (r *rig) measurePolicies(ctx context.Context, rep *Report) error {
+// measurePolicies makes policies like those that are there, one after another,
+// and takes them away.
+func (r *rig) measurePolicies(ctx context.Context, rep *Report) (err error) {
+	var made []*netv1.NetworkPolicy
+	defer func() {
+		for _, p := range made {
+			err = errors.Join(err, r.kube.NetworkingV1().NetworkPolicies(p.Namespace).Delete(context.WithoutCancel(ctx), p.Name, metav1.DeleteOptions{}))
+		}
+	}()
 	for n := range r.c.Samples {
 		p := r.c.policy(r.c.Policies + n*7) // of all kinds, in all namespaces
-		p.Name = fmt.Sprintf("sample-%05d", n)
+		p.Name = ""
+		p.GenerateName = "sample-"
 		start := time.Now()
 		have, err := r.kube.NetworkingV1().NetworkPolicies(p.Namespace).Create(ctx, p, created)
 		if err != nil {
 			return err
 		}
+		made = append(made, have)
 		path := ncp.NetworkPolicyIsolationPath(clusterID, string(have.UID))
 		revision, err := r.stored(ctx, path)
 		if err != nil {
-			return fmt.Errorf("%s/%s: %w", p.Namespace, p.Name, err)
+			return fmt.Errorf("%s/%s: %w", have.Namespace, have.Name, err)
 		}
 		rep.add(policyStored, time.Since(start))
 		if err := r.enforced(ctx, revision); err != nil {
-			return fmt.Errorf("%s/%s: %w", p.Namespace, p.Name, err)
+			return fmt.Errorf("%s/%s: %w", have.Namespace, have.Name, err)
 		}
 		rep.add(policyEnforced, time.Since(start))
 	}

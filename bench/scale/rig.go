@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -98,6 +99,9 @@ func (r *rig) start(ctx context.Context) error {
 	kind := objects.Resource(schema.GroupVersionResource{Group: "weft.dev", Version: "v1alpha1", Resource: "supervisors"})
 	return poll(ctx, startTime, func() error { // weftd defines the kind
 		_, err := kind.Create(ctx, sup, metav1.CreateOptions{})
+		if apierrors.IsAlreadyExists(err) {
+			return nil
+		}
 		return err
 	})
 }
@@ -224,9 +228,10 @@ type status struct {
 	Compiled int64 `json:"compiled"`
 	Objects  int   `json:"objects"`
 	Nodes    []struct {
-		Name    string `json:"name"`
-		Version int64  `json:"version"`
-		Error   string `json:"error"`
+		Name      string `json:"name"`
+		Connected bool   `json:"connected"`
+		Version   int64  `json:"version"`
+		Error     string `json:"error"`
 	} `json:"nodes"`
 }
 
@@ -235,13 +240,15 @@ func (r *rig) status(ctx context.Context) (*status, error) {
 	return s, r.ask(ctx, http.MethodGet, "/v1/status", nil, s)
 }
 
-// inForce returns the version that the agent has in force.
+// inForce returns the version that the agent has in force; 0: it is not
+// connected yet.
 func (s *status) inForce() (int64, error) {
 	for _, n := range s.Nodes {
-		if n.Name == node {
-			if n.Error != "" {
-				return n.Version, fmt.Errorf("node %s: %s", node, n.Error)
-			}
+		switch {
+		case n.Name != node || !n.Connected:
+		case n.Error != "":
+			return n.Version, fmt.Errorf("node %s: %s", node, n.Error)
+		default:
 			return n.Version, nil
 		}
 	}

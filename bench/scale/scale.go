@@ -26,6 +26,7 @@ type Config struct {
 	Kubernetes   string // directory of etcd and kube-apiserver
 	Dir          string // of all that the run writes; empty: a temporary one
 	Keep         bool   // Dir stays
+	Loaded       bool   // Dir has what an earlier run loaded: everything is started again and measured
 	Parallel     int    // requests to the API server at a time
 	Samples      int    // policies and pods to measure
 	Rate         int    // pods a second when pods are measured
@@ -58,6 +59,9 @@ func (c *Config) check() error {
 		if n.value < 1 || n.value > n.most {
 			return fmt.Errorf("%s: %d: is out of range (1 to %d)", n.what, n.value, n.most)
 		}
+	}
+	if c.Loaded && c.Dir == "" {
+		return errors.New("dir: is missing (where an earlier run loaded everything)")
 	}
 	if c.Pods > c.Namespaces*mostPods {
 		return fmt.Errorf("pods: %d: are too many for %d namespaces (%d each)", c.Pods, c.Namespaces, mostPods)
@@ -96,12 +100,14 @@ func Run(ctx context.Context, c Config) (rep *Report, err error) {
 		return rep, err
 	}
 	defer func() { err = errors.Join(err, r.describe(context.WithoutCancel(ctx), rep)) }()
-	for _, step := range []func(context.Context, *Report) error{r.load, r.measure} {
-		if err := step(ctx, rep); err != nil {
-			return rep, err
-		}
+	load := r.load
+	if c.Loaded {
+		load = r.resume
 	}
-	return rep, nil
+	if err := load(ctx, rep); err != nil {
+		return rep, err
+	}
+	return rep, r.measure(ctx, rep)
 }
 
 // describe fills in how large everything became.

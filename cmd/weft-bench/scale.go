@@ -32,6 +32,7 @@ func scaleMain(ctx context.Context, args []string) error {
 	bin := flags.String("bin", filepath.Dir(here), "`directory` of weftd and weft-agent")
 	flags.StringVar(&c.Kubernetes, "kubernetes", "/var/cache/weft/kube/v1.37.1", "`directory` of etcd and kube-apiserver")
 	flags.StringVar(&c.Dir, "dir", "", "`directory` of all that is written, kept at the end (default a temporary one that is not)")
+	flags.BoolVar(&c.Loaded, "loaded", false, "start what an earlier run loaded into -dir again, and measure")
 	flags.StringVar(&c.Date, "date", time.Now().UTC().Format(time.RFC3339), "date to keep in the report")
 	out := flags.String("o", "", "`file` for the report as JSON")
 	if err := flags.Parse(args[2:]); err != nil {
