@@ -68,30 +68,37 @@ func TestKubernetes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	failed := !t.Run("scripts", func(t *testing.T) {
-		testscript.Run(t, testscript.Params{
-			Dir: filepath.Join(dir, "kubernetes"),
-			Setup: func(e *testscript.Env) error {
-				e.Vars = append(e.Vars, env...)
-				e.Setenv("EXAMPLES", examples)
-				e.Setenv("HOME", e.WorkDir)
-				return nil
-			},
-			Cmds: map[string]func(*testscript.TestScript, bool, []string){
-				"await": await,
-				"outside": func(ts *testscript.TestScript, neg bool, args []string) {
-					err := ts.Exec("weft", append([]string{"lab", "exec", "--lab", name, args[0], "--"}, args[1:]...)...)
-					if (err != nil) != neg {
-						ts.Fatalf("outside: %v", err)
-					}
+	scripts, err := filepath.Glob(filepath.Join(dir, "kubernetes", "*.txtar"))
+	if err != nil || len(scripts) == 0 {
+		t.Fatal("no scripts", err)
+	}
+	for _, script := range scripts { // one at a time: those of one call run in parallel
+		ok := t.Run("script", func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Files: []string{script},
+				Setup: func(e *testscript.Env) error {
+					e.Vars = append(e.Vars, env...)
+					e.Setenv("EXAMPLES", examples)
+					e.Setenv("HOME", e.WorkDir)
+					return nil
 				},
-			},
-			RequireExplicitExec: true,
-			RequireUniqueNames:  true,
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"await": await,
+					"outside": func(ts *testscript.TestScript, neg bool, args []string) {
+						err := ts.Exec("weft", append([]string{"lab", "exec", "--lab", name, args[0], "--"}, args[1:]...)...)
+						if (err != nil) != neg {
+							ts.Fatalf("outside: %v", err)
+						}
+					},
+				},
+				RequireExplicitExec: true,
+				RequireUniqueNames:  true,
+			})
 		})
-	})
-	if failed {
-		logs(t, filepath.Join(state, name))
+		if !ok {
+			logs(t, filepath.Join(state, name))
+			return
+		}
 	}
 }
 
