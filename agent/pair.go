@@ -309,14 +309,10 @@ func (veths) Remove(device string) error {
 	if err != nil || l == nil {
 		return err
 	}
-	if err := netlink.LinkDel(l); err != nil && !isGone(err) {
+	if err := netlink.LinkDel(l); err != nil && !netns.NoDevice(err) {
 		return fmt.Errorf("%s: %w", device, err)
 	}
 	return nil
-}
-
-func isGone(err error) bool {
-	return errors.As(err, &netlink.LinkNotFoundError{}) || errors.Is(err, unix.ENODEV)
 }
 
 func (veths) List() (map[string]bool, error) {

@@ -33,7 +33,7 @@ func RemovePair(path string, key AttachmentKey) error {
 		if err != nil || l == nil || l.Attrs().Alias != key.device() {
 			return err
 		}
-		if err := netlink.LinkDel(l); err != nil && !isGone(err) {
+		if err := netlink.LinkDel(l); err != nil && !netns.NoDevice(err) {
 			return fmt.Errorf("netns %s: interface %s: %w", path, key.Interface, err)
 		}
 		return nil

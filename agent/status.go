@@ -44,8 +44,12 @@ type InForce struct {
 func (a *Agent) Status(ctx context.Context) (*Status, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.refresh()
-	s := &Status{PID: os.Getpid(), Conditions: a.ledger.list(), Members: []Member{}}
+	s := &Status{PID: os.Getpid(), Members: []Member{}}
+	if a.tables != nil {
+		s.Members = members(a.tables.Set, a.monitors.Health(), a.monitors.Checks())
+	}
+	a.refresh() // after the members: who is down here has its condition
+	s.Conditions = a.ledger.list()
 	if a.tables == nil {
 		return s, nil
 	}
@@ -54,7 +58,6 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 		return nil, err
 	}
 	s.Node, s.Generation, s.Version = a.tables.Set.Node, told.Generation, a.version
-	s.Members = members(a.tables.Set, a.monitors.Health(), a.monitors.Checks())
 	return s, nil
 }
 

@@ -180,13 +180,13 @@ func (l Link) create() error {
 func (l Link) remove() error {
 	return inside(l.A.Namespace, func() error {
 		link, err := netlink.LinkByName(l.A.Name)
-		if errors.As(err, &netlink.LinkNotFoundError{}) {
+		if err == nil {
+			err = netlink.LinkDel(link)
+		}
+		if netns.NoDevice(err) {
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		return netlink.LinkDel(link)
+		return err
 	})
 }
 

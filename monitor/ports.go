@@ -124,7 +124,7 @@ func (p *Ports) Keep(set *table.Set) error {
 	}
 	for _, l := range links {
 		if name := l.Attrs().Name; strings.HasPrefix(name, devicePrefix) && !want[name] {
-			if err := netlink.LinkDel(l); err != nil && !isGone(err) {
+			if err := netlink.LinkDel(l); err != nil && !netns.NoDevice(err) {
 				return fmt.Errorf("monitor ports: %s: %w", name, err)
 			}
 		}
@@ -263,10 +263,10 @@ func (e end) make(inner *netns.Namespace) error {
 			return netlink.LinkSetUp(outer)
 		}
 		// half of a pair, or one into a namespace that is gone
-		if err := netlink.LinkDel(outer); err != nil && !isGone(err) {
+		if err := netlink.LinkDel(outer); err != nil && !netns.NoDevice(err) {
 			return err
 		}
-	} else if !isGone(err) {
+	} else if !netns.NoDevice(err) {
 		return err
 	}
 	attrs := netlink.NewLinkAttrs()
@@ -317,10 +317,6 @@ func (e end) configure() error {
 
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
-func isGone(err error) bool {
-	return errors.As(err, &netlink.LinkNotFoundError{}) || errors.Is(err, unix.ENODEV)
 }
 
 // errNoPort is the answer to a question from a load balancer without a device.
