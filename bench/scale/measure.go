@@ -208,9 +208,10 @@ func (r *rig) remove(ctx context.Context, m *machine) error {
 // measurePods makes pods at a rate, and takes them away when all run.
 func (r *rig) measurePods(ctx context.Context, rep *Report) error {
 	machines := make([]*machine, 0, r.c.Samples)
+	prefix := fmt.Sprintf("pod-%x-", time.Now().Unix()) // those that a run left, which did not come to its end, are not in the way
 	for i := range r.c.Samples {
 		labels := map[string]string{appLabel: appOf(i), tierLabel: tierOf(i), "pod-template-hash": "5d8f7c"}
-		m, err := r.machine(namespaceName(i*7%r.c.Namespaces), "pod-"+strconv.Itoa(i), labels)
+		m, err := r.machine(namespaceName(i*7%r.c.Namespaces), prefix+strconv.Itoa(i), labels)
 		if err != nil {
 			return err
 		}
