@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,8 +10,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/table"
 )
@@ -41,14 +45,25 @@ type folded struct {
 	err  error
 }
 
-// When a new tables file is written. To read a patch takes a millisecond if
-// there are many ports.
+// When a new tables file is written: it takes a quarter of a second of a
+// processor and 150 MB of garbage with 20 000 ports, so it has to be worth as
+// many bytes of patches. To read these takes about as long as to read the file,
+// unless they are to rows of long lists: with each the whole list is made anew,
+// which takes half a millisecond with 20 000 rows. What a restart pays for such
+// ones is some seconds at most.
 const (
-	maxEntries = 1000
+	maxEntries = 10_000
 	minJournal = 1 << 20 // bytes; and as many as the tables file has
 )
 
-// keptDocument is the tables file.
+// foldNice is how much nicer than the agent the thread is that writes the tables
+// file. More does harm where processors are scarce: a garbage collection waits
+// until the thread, which others keep from running, has come to a stop, and the
+// agent waits for that. On two busy ones this took up to 15 ms with 5, and more
+// than a second with 19.
+const foldNice = 5
+
+// keptDocument is the tables file. Tables is its last field: see writeTables.
 type keptDocument struct {
 	Version int64             `json:"version,omitempty"` // see Agent.version
 	Journal int               `json:"journal,omitempty"` // number of the first file of patches
@@ -179,10 +194,21 @@ func (s *store) record(t *Tables, version int64, patch []byte) error {
 	done := make(chan folded, 1)
 	j.folding = done
 	go func(number int) {
+		makeWay()
 		size, err := s.fold(t, version, number)
 		done <- folded{size, err}
 	}(j.number)
 	return failed
+}
+
+// makeWay lets others run before the calling goroutine, which has a thread of
+// its own from then on; it ends with the goroutine.
+func makeWay() {
+	runtime.LockOSThread()
+	const self = 0 // in Linux the thread alone
+	if p, err := unix.Getpriority(unix.PRIO_PROCESS, self); err == nil {
+		_ = unix.Setpriority(unix.PRIO_PROCESS, self, 20-p+foldNice) // the kernel counts down from 20
+	}
 }
 
 // append writes an entry to the current file.
@@ -261,7 +287,13 @@ func (s *store) writeTables(t *Tables, version int64, number int) (*file, int64,
 	if err != nil {
 		return nil, 0, err
 	}
-	f, err := s.write(tablesFile, keptDocument{version, number, t.Devices, set})
+	// Without the set, which json.Marshal would read and copy once more.
+	document, err := json.Marshal(keptDocument{version, number, t.Devices, nil})
+	if err != nil {
+		return nil, 0, err
+	}
+	head, end := bytes.TrimSuffix(document, []byte("null}")), []byte("}")
+	f, err := s.write(tablesFile, head, set, end)
 	return f, int64(len(set)), err
 }
 

@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/weft-net/weft/table"
 )
@@ -52,9 +55,11 @@ func TestJournal(t *testing.T) {
 		t.Fatalf("an empty directory gives %v, version %d", tables, version)
 	}
 	var before *table.Set
-	steps := 3*maxEntries + 10
+	const steps = 3010
+	host := strings.Repeat("h", 3*minJournal/steps) // a patch has it
 	for n := range steps {
 		set := membered(n)
+		set.Node = host
 		record(t, s, before, set, int64(n+1))
 		before = set
 		if n%500 != 7 {
@@ -79,12 +84,101 @@ func TestJournal(t *testing.T) {
 	}
 	s, tables, version = kept(t, dir)
 	defer s.close()
-	if diff := cmp.Diff(membered(steps-1), tables.Set, compareAddrs); diff != "" || version != int64(steps) {
+	if diff := cmp.Diff(before, tables.Set, compareAddrs); diff != "" || version != steps {
 		t.Errorf("version %d (-recorded +read):\n%s", version, diff)
 	}
 	var d keptDocument
-	if _, err := s.read(tablesFile, &d); err != nil || d.Version < 2*maxEntries {
+	if _, err := s.read(tablesFile, &d); err != nil || d.Version < steps/2 {
 		t.Errorf("the tables file is of version %d, %v", d.Version, err)
+	}
+}
+
+// TestJournalGrowsAsTheTables: however many patches there are, the tables file
+// is written anew only if they have as many bytes.
+func TestJournalGrowsAsTheTables(t *testing.T) {
+	dir := t.TempDir()
+	s, _, _ := kept(t, dir)
+	set := pooled(20_000)
+	set.Node = strings.Repeat("h", 200) // a patch has it
+	record(t, s, nil, set, 1)
+	s.close()
+	s, tables, version := kept(t, dir)
+	j := &s.journal
+	if j.base < 2*minJournal || j.entries > 0 {
+		t.Fatalf("at first: %d bytes of tables, %d patches", j.base, j.entries)
+	}
+	set = tables.Set
+	var size int64 // of the patches before the last
+	for first := j.number; j.number == first; {
+		next := *set
+		next.Timeouts.ICMP++
+		version++
+		size = j.size
+		record(t, s, set, &next, version)
+		set = &next
+	}
+	if size < j.base-1000 || size >= j.base || version < 5000 {
+		t.Errorf("written anew with version %d, after %d bytes of patches (want %d)", version, size, j.base)
+	}
+	s.close()
+	s, tables, got := kept(t, dir)
+	defer s.close()
+	if diff := cmp.Diff(set, tables.Set, compareAddrs); diff != "" || got != version || s.journal.entries != 0 {
+		t.Errorf("version %d of %d, %d patches (-recorded +read):\n%s", got, version, s.journal.entries, diff)
+	}
+}
+
+// TestMakeWay: it is about one thread, and not about those that it starts.
+func TestMakeWay(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	nice := func() int {
+		p, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+		if err != nil {
+			t.Error(err)
+		}
+		return 20 - p
+	}
+	before := nice()
+	made, child := make(chan int), make(chan int)
+	go func() {
+		makeWay()
+		go func() { child <- nice() }()
+		made <- nice()
+	}()
+	want := min(before+foldNice, 19)
+	if c, m, after := <-child, <-made, nice(); c != before || m != want || after != before {
+		t.Errorf("a goroutine that it starts: %d, it: %d, another: %d (want %d, %d, %d)", c, m, after, before, want, before)
+	}
+}
+
+// TestTablesFile: the file is the JSON of keptDocument, byte by byte.
+func TestTablesFile(t *testing.T) {
+	odd := pooled(1)
+	odd.Node = `<host> & "host"`
+	for _, tables := range []*Tables{of(pooled(2)), {Set: odd}, {Set: odd, Devices: map[string]string{"null}": "null}"}}} {
+		s, _, _ := kept(t, t.TempDir())
+		set, err := table.Encode(tables.Set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := json.Marshal(keptDocument{7, 3, tables.Devices, set})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size, err := s.fold(tables, 7, 3); err != nil || size != int64(len(set)) {
+			t.Errorf("%d bytes of %d, %v", size, len(set), err)
+		}
+		got, err := os.ReadFile(filepath.Join(s.dir, tablesFile))
+		if diff := cmp.Diff(string(want), string(got)); err != nil || diff != "" {
+			t.Errorf("%v (-want +written):\n%s", err, diff)
+		}
+		s.close()
+		s, read, version := kept(t, s.dir)
+		if diff := cmp.Diff(tables, read, compareAddrs); diff != "" || version != 7 || s.journal.number != 3 {
+			t.Errorf("version %d, file %d (-written +read):\n%s", version, s.journal.number, diff)
+		}
+		s.close()
 	}
 }
 

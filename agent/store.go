@@ -61,7 +61,11 @@ func (s *store) health(log *slog.Logger) map[table.MemberID]table.Health {
 }
 
 func (s *store) saveHealth(h map[table.MemberID]table.Health) error {
-	f, err := s.write(healthFile, h)
+	data, err := json.Marshal(h)
+	if err != nil {
+		return fmt.Errorf("%s: %w", healthFile, err)
+	}
+	f, err := s.write(healthFile, data)
 	if err != nil {
 		return err
 	}
@@ -86,19 +90,20 @@ func (s *store) read(name string, to any) (found bool, err error) {
 // file is a new version of a file, which is not yet in its place.
 type file struct{ temp, path string }
 
-// write puts v on the disk beside the file called name.
-func (s *store) write(name string, v any) (f *file, err error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
+// write puts parts, one after the other, on the disk beside the file called
+// name.
+func (s *store) write(name string, parts ...[]byte) (f *file, err error) {
 	f = &file{path: filepath.Join(s.dir, name)}
 	f.temp = f.path + ".new" // one writer at a time: the lock's holder
 	w, err := os.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	_, err = w.Write(data)
+	for _, part := range parts {
+		if err == nil {
+			_, err = w.Write(part)
+		}
+	}
 	if err = errors.Join(err, w.Sync(), w.Close()); err != nil {
 		f.drop()
 		return nil, err
