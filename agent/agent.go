@@ -72,8 +72,8 @@ type Agent struct {
 	unbound  bool                            // there are such
 	pods     map[string]dataplane.Link       // by name: devices of attachments, which nobody else makes
 	renewed  chan struct{}                   // closed when there are new tables
-	nics     *nics                           // see index
-	followed *nics                           // that the pods' interfaces are as
+	indexed  *index                          // see index
+	followed *index                          // that the pods' interfaces are as
 	unlike   []Condition                     // of those that are not
 	unwell   *unwell                         // see unhealthy
 	last     dataplane.Status                // when its counters were looked at last
@@ -85,7 +85,8 @@ type Agent struct {
 // now on.
 func newAgent(ctx context.Context, log *slog.Logger, s *store, d Driver, ports network, links func([]string) (map[string]dataplane.Link, error), l *attachments) *Agent {
 	a := &Agent{
-		log: log, store: s, ports: ports, links: links, driver: d, wake: make(chan struct{}, 1), sampling: make(chan struct{}, 1),
+		indexed: indexOf(&table.Set{}),
+		log:     log, store: s, ports: ports, links: links, driver: d, wake: make(chan struct{}, 1), sampling: make(chan struct{}, 1),
 		health: s.health(log), ledger: ledger{}, pods: map[string]dataplane.Link{}, attachments: l, renewed: make(chan struct{}),
 	}
 	a.monitors = monitor.NewRunner(ports, a.health, a.changed)
@@ -159,7 +160,7 @@ func (a *Agent) accept(ctx context.Context, t *Tables, v int64, keep func() erro
 	if v != 0 {
 		told = slog.LevelDebug // weftd sends one for every change
 	}
-	a.log.Log(ctx, told, "new tables are in force", "version", v, "ports", len(t.Set.Ports), "pools", len(t.Set.Pools))
+	a.log.Log(ctx, told, "new tables are in force", "version", v, "ports", t.Set.Ports.Len(), "pools", t.Set.Pools.Len())
 	if err := keep(); err != nil {
 		// They are in force: to say that they are not would be worse than to
 		// come up with the ones before after a restart.
@@ -183,7 +184,7 @@ func (a *Agent) withdraw(err error) error {
 
 // given returns the devices of t's ports by policy path, but for attachments.
 func (a *Agent) given(t *Tables) map[string]string {
-	out := present(t.Set, a.attachments.fixed)
+	out := a.index(t.Set).present(a.attachments.fixed)
 	maps.Copy(out, t.Devices)
 	maps.Copy(out, a.ports.Devices(t.Set))
 	return out
@@ -192,7 +193,7 @@ func (a *Agent) given(t *Tables) map[string]string {
 // devices returns all devices of t's ports by policy path.
 func (a *Agent) devices(t *Tables) map[string]string {
 	out := a.given(t)
-	for path, device := range a.attachments.devices(t.Set) {
+	for path, device := range a.attachments.devices(a.index(t.Set)) {
 		if out[path] == "" {
 			out[path] = device
 		}

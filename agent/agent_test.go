@@ -129,7 +129,7 @@ func TestFindingsAreCollected(t *testing.T) {
 func TestPassiveDetection(t *testing.T) {
 	ran(t, func(b *bed) {
 		s := pooled(2)
-		s.Pools[1].Monitors, s.Pools[1].Passive = nil, &table.Passive{Path: "/infra/lb-monitor-profiles/passive", MaxFails: 5, Timeout: 10}
+		s.Pools.Get(1).Monitors, s.Pools.Get(1).Passive = nil, &table.Passive{Path: "/infra/lb-monitor-profiles/passive", MaxFails: 5, Timeout: 10}
 		apply(t, b, of(s))
 		b.driver.change(func() { b.driver.fails[1] = 4 })
 		after(2 * time.Second)
@@ -169,8 +169,8 @@ func TestRefusedTablesChangeNothing(t *testing.T) {
 		if err := b.Apply(context.Background(), other); !errors.Is(err, full) {
 			t.Errorf("the second: %v", err)
 		}
-		if !slices.Equal(b.network.made, []table.LBServiceID{1}) || len(b.InForce().Set.Pools[1].Members) != 1 {
-			t.Errorf("monitor ports %v, %d members", b.network.made, len(b.InForce().Set.Pools[1].Members))
+		if !slices.Equal(b.network.made, []table.LBServiceID{1}) || len(b.InForce().Set.Pools.Get(1).Members) != 1 {
+			t.Errorf("monitor ports %v, %d members", b.network.made, len(b.InForce().Set.Pools.Get(1).Members))
 		}
 		b.driver.change(func() { b.driver.refuse = nil })
 		for text, bad := range map[string]*Tables{

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/weft-net/weft/table"
 )
 
 // Attach gives a pod the interface of its port, for which it waits as long as
@@ -135,7 +137,7 @@ func (a *Agent) want(q *Attachment) (w *Attached, renewed <-chan struct{}, err e
 	if a.tables == nil {
 		return nil, a.renewed, nil
 	}
-	w, err = a.index().want(q)
+	w, err = a.index(a.tables.Set).want(q)
 	if w == nil {
 		return nil, a.renewed, err
 	}
@@ -145,13 +147,10 @@ func (a *Agent) want(q *Attachment) (w *Attached, renewed <-chan struct{}, err e
 	return w, nil, nil
 }
 
-// index returns the ports of the tables in force, which there are. The caller
-// has a.mu.
-func (a *Agent) index() *nics {
-	if a.nics == nil || !a.nics.of(a.tables.Set) {
-		a.nics = nicsOf(a.tables.Set)
-	}
-	return a.nics
+// index returns the ports of set. The caller has a.mu.
+func (a *Agent) index(set *table.Set) *index {
+	a.indexed = a.indexed.of(set)
+	return a.indexed
 }
 
 // Detach takes an attachment away. One that is not there is no error.

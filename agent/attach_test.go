@@ -21,9 +21,9 @@ import (
 // to n, has the port with attachment id uid-i.
 func podded(n int) *table.Set {
 	s := table.NewSet("host1")
-	s.Segments[1] = &table.Segment{ID: 1, Path: "/infra/segments/pods", Gateways: []netip.Prefix{
+	s.Segments.Put(1, &table.Segment{ID: 1, Path: "/infra/segments/pods", Gateways: []netip.Prefix{
 		netip.MustParsePrefix("10.1.0.1/16"), netip.MustParsePrefix("2001:db8::1/64"),
-	}}
+	}})
 	for i := 1; i <= n; i++ {
 		addPod(s, i, netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}))
 	}
@@ -33,9 +33,9 @@ func podded(n int) *table.Set {
 func addPod(s *table.Set, i int, addrs ...netip.Addr) {
 	id := table.PortID(i)
 	mac := table.MAC{4, 0x50, 0x56, 0, byte(i >> 8), byte(i)}
-	s.Ports[id] = &table.Port{ID: id, Path: fmt.Sprint("/infra/segments/pods/ports/", i), Segment: 1, MAC: mac, Attachment: fmt.Sprint("uid-", i)}
+	s.Ports.Put(id, &table.Port{ID: id, Path: fmt.Sprint("/infra/segments/pods/ports/", i), Segment: 1, MAC: mac, Attachment: fmt.Sprint("uid-", i)})
 	for _, a := range addrs {
-		s.Endpoints[table.EndpointKey{Segment: 1, Addr: a}] = &table.Endpoint{Segment: 1, Addr: a, Port: id, MAC: mac, Unfiltered: true}
+		s.Endpoints.Put(table.EndpointKey{Segment: 1, Addr: a}, &table.Endpoint{Segment: 1, Addr: a, Port: id, MAC: mac, Unfiltered: true})
 	}
 }
 
@@ -194,10 +194,10 @@ func TestAttachRefuses(t *testing.T) {
 		s := podded(3)
 		addPod(s, 4)
 		addPod(s, 5, netip.MustParseAddr("10.1.0.5"))
-		s.Ports[5].MAC = table.MAC{}
-		s.Endpoints[table.EndpointKey{Segment: 1, Addr: netip.MustParseAddr("10.1.0.5")}].MAC = table.MAC{}
+		s.Ports.Get(5).MAC = table.MAC{}
+		s.Endpoints.Get(table.EndpointKey{Segment: 1, Addr: netip.MustParseAddr("10.1.0.5")}).MAC = table.MAC{}
 		addPod(s, 6, netip.MustParseAddr("10.1.0.6"))
-		s.Ports[6].Attachment = "uid-3"
+		s.Ports.Get(6).Attachment = "uid-3"
 		apply(t, b, &Tables{Set: s, Devices: map[string]string{"/infra/segments/pods/ports/1": "eth0"}})
 		attach(t, b, pod(2))
 		change := func(i int, fn func(q *Attachment)) *Attachment {
@@ -472,9 +472,9 @@ func TestInterfaceFollowsItsPort(t *testing.T) {
 		// Another port of the same pod.
 		other := podded(0)
 		addPod(other, 2, netip.MustParseAddr("10.1.0.2"))
-		other.Ports[2].Attachment = "uid-1"
+		other.Ports.Get(2).Attachment = "uid-1"
 		apply(t, b, &Tables{Set: other})
-		if got := nic(); got.MAC != other.Ports[2].MAC {
+		if got := nic(); got.MAC != other.Ports.Get(2).MAC {
 			t.Errorf("mac address %s", got.MAC)
 		}
 		if err := b.CheckAttachment(context.Background(), pod(1)); err != nil {

@@ -15,7 +15,6 @@ import (
 	"sync"
 
 	"github.com/weft-net/weft/dataplane"
-	"github.com/weft-net/weft/table"
 )
 
 // attachments are those of a node: a record each, on the disk and in memory,
@@ -344,17 +343,18 @@ func (l *attachments) closed() (out []*Attached) {
 	return out
 }
 
-// devices returns the devices of set's ports by policy path.
-func (l *attachments) devices(set *table.Set) map[string]string {
+// devices returns the devices of ports by policy path.
+func (l *attachments) devices(ports *index) map[string]string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := map[string]string{}
-	if len(l.made) == 0 {
-		return out
-	}
-	for _, p := range set.Ports {
-		if key, ok := l.ids[p.Attachment]; ok && p.Node == 0 && l.made[key] != nil && l.going[key] == nil {
-			out[p.Path] = l.made[key].Device
+	out := make(map[string]string, len(l.made))
+	for key, w := range l.made {
+		list := ports.attached.Get(w.ID)
+		if list == nil || l.ids[w.ID] != key || l.going[key] != nil {
+			continue
+		}
+		for _, p := range *list {
+			out[p.Path] = w.Device
 		}
 	}
 	return out

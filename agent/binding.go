@@ -68,7 +68,7 @@ func (a *Agent) bind(t *Tables) (dataplane.Binding, []string, error) {
 		}
 	}
 	a.pods = pods
-	return Bind(t.Set, devices, links)
+	return a.index(t.Set).bind(devices, links)
 }
 
 // bound has the data plane know w's device; several that come at once are told
@@ -80,11 +80,11 @@ func (a *Agent) bound(ctx context.Context, w *Attached, link dataplane.Link) (sa
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.pods[w.Device] = link
-	now, err := a.index().want(&w.Attachment)
+	now, err := a.index(a.tables.Set).want(&w.Attachment)
 	if err != nil || now == nil || !now.equal(w) {
 		return false, err
 	}
-	id := a.index().ports[w.ID].ID
+	id := a.index(a.tables.Set).port(w.ID).ID
 	if a.binding[id] == link {
 		return true, nil
 	}
@@ -93,7 +93,7 @@ func (a *Agent) bound(ctx context.Context, w *Attached, link dataplane.Link) (sa
 		b = dataplane.Binding{}
 	}
 	for attachment, link := range l.offered() {
-		if port := a.index().ports[attachment]; port != nil {
+		if port := a.index(a.tables.Set).port(attachment); port != nil {
 			b[port.ID] = link
 		}
 	}
@@ -122,7 +122,7 @@ func (a *Agent) leave(w *Attached) {
 	if a.tables == nil {
 		return
 	}
-	if port := a.index().ports[w.ID]; port != nil {
+	if port := a.index(a.tables.Set).port(w.ID); port != nil {
 		delete(a.binding, port.ID)
 		a.unbound = true
 		a.changed()

@@ -40,13 +40,13 @@ func TestTablesAskForNoPodsDevices(t *testing.T) {
 		for i := range 3 {
 			devices[table.PortID(i+1)] = attach(t, b, pod(i+1)).Device
 		}
-		index := b.Agent.index()
+		index := b.Agent.indexed
 		more := podded(9)
-		more.Rulesets[1] = &table.Ruleset{ID: 1, Name: "more"}
+		more.Rulesets.Put(1, &table.Ruleset{ID: 1, Name: "more"})
 		if asked := apply(more); len(asked) != 0 {
 			t.Error("asked for", asked)
 		}
-		if b.Agent.index() != index {
+		if b.Agent.indexed != index {
 			t.Error("the ports are looked through again")
 		}
 		b = again() // knows nothing
@@ -75,7 +75,7 @@ func TestTablesAskForNoPodsDevices(t *testing.T) {
 func BenchmarkRules(b *testing.B) {
 	const ports, here = 20000, 1000
 	set := podded(ports)
-	for id, p := range set.Ports {
+	for id, p := range set.Ports.All() {
 		if id > here {
 			p.Node, p.Attachment = 1, ""
 		}
@@ -102,7 +102,7 @@ func BenchmarkRules(b *testing.B) {
 	}
 	for b.Loop() {
 		next := *set
-		next.Rulesets = map[table.RulesetID]*table.Ruleset{1: {ID: 1}}
+		next.Rulesets = table.MapOf(map[table.RulesetID]*table.Ruleset{1: {ID: 1}})
 		accept(&next)
 		a.Agent.follow()
 	}

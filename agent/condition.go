@@ -120,7 +120,7 @@ type unwell struct {
 // only if there is something else to see. The caller has a.mu.
 func (a *Agent) unhealthy() []Condition {
 	set, h := a.tables.Set, a.monitors.Health()
-	if u := a.unwell; u == nil || !same(u.set.VIPs, set.VIPs) || !same(u.set.Pools, set.Pools) || !maps.Equal(u.health, h) {
+	if u := a.unwell; u == nil || !u.set.VIPs.Same(set.VIPs) || !u.set.Pools.Same(set.Pools) || !maps.Equal(u.health, h) {
 		a.unwell = &unwell{&table.Set{VIPs: set.VIPs, Pools: set.Pools}, h, unhealthy(set, h)}
 	}
 	return a.unwell.found
@@ -130,12 +130,12 @@ func (a *Agent) unhealthy() []Condition {
 // that no virtual server uses have none.
 func unhealthy(set *table.Set, h map[table.MemberID]table.Health) (out []Condition) {
 	used := map[table.PoolID]bool{}
-	for _, v := range set.VIPs {
+	for _, v := range set.VIPs.All() {
 		for _, s := range v.Servers {
 			used[s.Pool] = true
 		}
 	}
-	for id, p := range set.Pools {
+	for id, p := range set.Pools.All() {
 		if !used[id] {
 			continue
 		}

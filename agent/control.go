@@ -76,26 +76,6 @@ func (c *Control) setDevice(value string) error {
 	return nil
 }
 
-// present returns those of devices, names by policy path, whose ports or
-// uplinks set has.
-func present(set *table.Set, devices map[string]string) map[string]string {
-	out := make(map[string]string, len(devices))
-	for _, u := range set.Uplinks {
-		if name := devices[u.Path]; name != "" {
-			out[u.Path] = name
-		}
-	}
-	if len(out) == len(devices) {
-		return out
-	}
-	for _, p := range set.Ports {
-		if name := devices[p.Path]; name != "" {
-			out[p.Path] = name
-		}
-	}
-	return out
-}
-
 // follower keeps an agent's tables as weftd says.
 type follower struct {
 	agent   *Agent
@@ -381,7 +361,7 @@ func (f *follower) conditions() (out []Condition) {
 		out = append(out, Condition{Type: NotRealized, Object: "weftd", Reason: "Refused", Message: f.refused.Error()})
 	}
 	if t := f.agent.tables; t != nil {
-		there := present(t.Set, f.c.Devices)
+		there := f.agent.index(t.Set).present(f.c.Devices)
 		for path, name := range f.c.Devices {
 			if there[path] == "" {
 				out = append(out, Condition{Type: NoPort, Object: path, Reason: "NoSuchPort", Message: "device " + name + ": the tables have no such port"})

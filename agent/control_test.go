@@ -278,7 +278,7 @@ func TestControlLeads(t *testing.T) {
 }
 
 func uplinkID(b *bed) table.PortID {
-	for id, u := range b.InForce().Set.Uplinks {
+	for id, u := range b.InForce().Set.Uplinks.All() {
 		if u.Path == uplinkPath {
 			return id
 		}
@@ -298,8 +298,8 @@ func TestControlRefused(t *testing.T) {
 		t.Errorf("why: %s", why)
 	}
 	awaitConditions(t, l.agent, fmt.Sprintf("NotRealized weftd: version %d: map segments: is full", v2))
-	if got := l.agent.InForce().Set; len(got.Segments) != 1 {
-		t.Errorf("%d segments are in force", len(got.Segments))
+	if got := l.agent.InForce().Set; got.Segments.Len() != 1 {
+		t.Errorf("%d segments are in force", got.Segments.Len())
 	}
 	l.driver.change(func() { l.driver.refuse = nil })
 	v3 := l.put(segment(3))

@@ -151,7 +151,7 @@ func (n *fakeNetwork) kill(addr string, dead bool) {
 func (n *fakeNetwork) Make(set *table.Set) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for id := range set.Services {
+	for id := range set.Services.All() {
 		if !slices.Contains(n.made, id) {
 			n.made = append(n.made, id)
 		}
@@ -162,14 +162,14 @@ func (n *fakeNetwork) Make(set *table.Set) error {
 func (n *fakeNetwork) Keep(set *table.Set) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.made = slices.DeleteFunc(n.made, func(id table.LBServiceID) bool { return set.Services[id] == nil })
+	n.made = slices.DeleteFunc(n.made, func(id table.LBServiceID) bool { return set.Services.Get(id) == nil })
 	return nil
 }
 
 func (n *fakeNetwork) Devices(set *table.Set) map[string]string {
 	out := map[string]string{}
-	for _, s := range set.Services {
-		if p := set.Ports[s.Port]; p != nil {
+	for _, s := range set.Services.All() {
+		if p := set.Ports.Get(s.Port); p != nil {
 			out[p.Path] = "mon0"
 		}
 	}
@@ -183,9 +183,9 @@ func (n *fakeNetwork) Close() error { return nil }
 // times.
 func pooled(n int) *table.Set {
 	s := table.NewSet("host1")
-	s.Ports[1] = &table.Port{ID: 1, Path: "/infra/segments/web/ports/a"}
-	s.Ports[2] = &table.Port{ID: 2, Path: "/infra/lb-services/s/monitor"}
-	s.Services[1] = &table.LBService{ID: 1, Path: "/infra/lb-services/s", VRF: 1, Port: 2}
+	s.Ports.Put(1, &table.Port{ID: 1, Path: "/infra/segments/web/ports/a"})
+	s.Ports.Put(2, &table.Port{ID: 2, Path: "/infra/lb-services/s/monitor"})
+	s.Services.Put(1, &table.LBService{ID: 1, Path: "/infra/lb-services/s", VRF: 1, Port: 2})
 	p := &table.Pool{
 		ID: 1, Path: "/infra/lb-pools/p", Algorithm: table.RoundRobin,
 		Monitors: []*table.Monitor{{Path: "/infra/lb-monitor-profiles/tcp", Kind: table.MonitorTCP, Interval: 1, Timeout: 1, Fall: 3, Rise: 2}},
@@ -196,9 +196,9 @@ func pooled(n int) *table.Set {
 			Weight: 1, Admin: table.MemberEnabled,
 		})
 	}
-	s.Pools[1] = p
+	s.Pools.Put(1, p)
 	key := table.VIPKey{VRF: 1, Addr: netip.MustParseAddr("172.16.0.1")}
-	s.VIPs[key] = &table.VIP{Key: key, Servers: []*table.VirtualServer{{ID: 1, Path: "/infra/lb-virtual-servers/v", Service: 1, Pool: 1, Services: []table.Service{{Proto: 6, First: 80, Last: 80}}}}}
+	s.VIPs.Put(key, &table.VIP{Key: key, Servers: []*table.VirtualServer{{ID: 1, Path: "/infra/lb-virtual-servers/v", Service: 1, Pool: 1, Services: []table.Service{{Proto: 6, First: 80, Last: 80}}}}})
 	return s
 }
 

@@ -11,7 +11,7 @@ func (a *Agent) follow() {
 		a.mu.Unlock()
 		return
 	}
-	index := a.index()
+	index := a.index(a.tables.Set)
 	known := a.followed == index
 	a.mu.Unlock()
 	if !known {
@@ -23,7 +23,7 @@ func (a *Agent) follow() {
 }
 
 // adaptAll makes all attachments as index says.
-func (a *Agent) adaptAll(index *nics) {
+func (a *Agent) adaptAll(index *index) {
 	var found []Condition
 	done := true
 	for _, was := range a.attachments.list() {
@@ -95,7 +95,7 @@ func (a *Agent) open(w *Attached) {
 func (a *Agent) isBound(w *Attached) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	port := a.index().ports[w.ID]
+	port := a.index(a.tables.Set).port(w.ID)
 	if port == nil {
 		return false
 	}

@@ -43,8 +43,8 @@ func record(t *testing.T, s *store, before, set *table.Set, version int64) {
 // members returns a Set whose content depends on n.
 func membered(n int) *table.Set {
 	s := table.NewSet("host1")
-	s.Ports[table.PortID(n%7+1)] = &table.Port{ID: table.PortID(n%7 + 1), Name: "p"}
-	s.Segments[1] = &table.Segment{ID: 1, VNI: uint32(n)}
+	s.Ports.Put(table.PortID(n%7+1), &table.Port{ID: table.PortID(n%7 + 1), Name: "p"})
+	s.Segments.Put(1, &table.Segment{ID: 1, VNI: uint32(n)})
 	return s
 }
 

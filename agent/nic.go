@@ -54,53 +54,117 @@ func (n *NIC) equal(o *NIC) bool {
 	return n.MAC == o.MAC && n.MTU == o.MTU && slices.Equal(n.Addresses, o.Addresses)
 }
 
-// nics finds the ports of a Set by what is attached to them. It is made once for
-// all Sets that have the same of what it looks at.
-type nics struct {
-	set       *table.Set             // has nothing else
-	ports     map[string]*table.Port // by attachment id
-	twice     map[string]*table.Port // another one with the same attachment id
-	endpoints map[table.PortID][]*table.Endpoint
+// index finds the ports of a Set by what is attached to them, and by their policy
+// paths. It is immutable.
+type index struct {
+	set       *table.Set                       // has nothing but what is looked at
+	paths     table.Map[string, table.PortID]  // ports and uplinks
+	attached  table.Map[string, []*table.Port] // by attachment id
+	endpoints table.Map[table.PortID, []*table.Endpoint]
 }
 
-// nicsOf returns those of set. Cost O(ports + endpoints).
-func nicsOf(set *table.Set) *nics {
-	looked := &table.Set{Ports: set.Ports, Endpoints: set.Endpoints, Segments: set.Segments}
-	n := &nics{looked, make(map[string]*table.Port, len(set.Ports)), map[string]*table.Port{}, make(map[table.PortID][]*table.Endpoint, len(set.Ports))}
-	for _, p := range set.Ports {
-		if p.Node != 0 || p.Attachment == "" {
-			continue
-		}
-		if other := n.ports[p.Attachment]; other != nil {
-			n.twice[p.Attachment] = other
-		}
-		n.ports[p.Attachment] = p
+// of returns the index of set; i itself if it has the same of what is looked at.
+// Cost O(what differs).
+func (i *index) of(set *table.Set) *index {
+	old := i.set
+	if old.Ports.Same(set.Ports) && old.Uplinks.Same(set.Uplinks) && old.Endpoints.Same(set.Endpoints) && old.Segments.Same(set.Segments) {
+		return i
 	}
-	for k, e := range set.Endpoints {
-		if p := set.Ports[e.Port]; p != nil && p.Segment == k.Segment {
-			n.endpoints[e.Port] = append(n.endpoints[e.Port], e)
+	paths, attached, endpoints := i.paths.Edit(), i.attached.Edit(), i.endpoints.Edit()
+	for id := range old.Uplinks.Differing(set.Uplinks) {
+		if was := old.Uplinks.Get(id); was != nil {
+			paths.Delete(was.Path)
 		}
 	}
-	return n
+	for id := range old.Ports.Differing(set.Ports) {
+		if was := old.Ports.Get(id); was != nil {
+			paths.Delete(was.Path)
+			drop(attached, was.Attachment, was)
+		}
+	}
+	for id := range old.Uplinks.Differing(set.Uplinks) {
+		if is := set.Uplinks.Get(id); is != nil {
+			paths.Put(is.Path, &is.ID)
+		}
+	}
+	for id := range old.Ports.Differing(set.Ports) {
+		if is := set.Ports.Get(id); is != nil {
+			paths.Put(is.Path, &is.ID)
+			if is.Node == 0 && is.Attachment != "" {
+				add(attached, is.Attachment, is)
+			}
+		}
+	}
+	for k := range old.Endpoints.Differing(set.Endpoints) {
+		if was := old.Endpoints.Get(k); was != nil {
+			drop(endpoints, was.Port, was)
+		}
+		if is := set.Endpoints.Get(k); is != nil {
+			add(endpoints, is.Port, is)
+		}
+	}
+	looked := &table.Set{Ports: set.Ports, Uplinks: set.Uplinks, Endpoints: set.Endpoints, Segments: set.Segments}
+	return &index{looked, paths.Map(), attached.Map(), endpoints.Map()}
 }
 
-// of says whether n is what nicsOf would make of set. Sets share the maps that
-// did not change.
-func (n *nics) of(set *table.Set) bool {
-	return same(n.set.Ports, set.Ports) && same(n.set.Endpoints, set.Endpoints) && same(n.set.Segments, set.Segments)
+// indexOf returns the index of set. Cost O(ports + endpoints).
+func indexOf(set *table.Set) *index { return (&index{set: &table.Set{}}).of(set) }
+
+// add puts v into the list of a key, drop takes it out.
+func add[K, V comparable](e *table.MapEdit[K, []V], k K, v V) {
+	var list []V
+	if was := e.Get(k); was != nil {
+		list = slices.Clone(*was)
+	}
+	list = append(list, v)
+	e.Put(k, &list)
+}
+
+func drop[K, V comparable](e *table.MapEdit[K, []V], k K, v V) {
+	was := e.Get(k)
+	if was == nil {
+		return
+	}
+	list := slices.DeleteFunc(slices.Clone(*was), func(o V) bool { return o == v })
+	if len(list) == 0 {
+		e.Delete(k)
+		return
+	}
+	e.Put(k, &list)
+}
+
+// port returns a port that id is attached to; nil if there is none.
+func (i *index) port(id string) *table.Port {
+	if list := i.attached.Get(id); list != nil {
+		return (*list)[0]
+	}
+	return nil
+}
+
+// present returns those of devices, names by policy path, whose ports or uplinks
+// there are.
+func (i *index) present(devices map[string]string) map[string]string {
+	out := make(map[string]string, len(devices))
+	for path, name := range devices {
+		if i.paths.Has(path) {
+			out[path] = name
+		}
+	}
+	return out
 }
 
 // want returns q as it shall be made; nil if no port is for it.
 // Errors: the port is none for a pod.
-func (n *nics) want(q *Attachment) (*Attached, error) {
-	port := n.ports[q.ID]
+func (i *index) want(q *Attachment) (*Attached, error) {
+	port := i.port(q.ID)
 	if port == nil {
 		return nil, nil
 	}
-	if other := n.twice[q.ID]; other != nil {
+	if list := *i.attached.Get(q.ID); len(list) > 1 {
+		other := list[1]
 		return nil, refuse(PortIncomplete, "%s: attachment id %s: is that of two ports, %s and %s (one)", q, q.ID, min(port.Path, other.Path), max(port.Path, other.Path))
 	}
-	nic, err := n.nic(port, cmp.Or(q.MTU, defaultMTU))
+	nic, err := i.nic(port, cmp.Or(q.MTU, defaultMTU))
 	if err != nil {
 		return nil, refuse(PortIncomplete, "%s: %v", q, err)
 	}
@@ -109,19 +173,19 @@ func (n *nics) want(q *Attachment) (*Attached, error) {
 
 // nic returns how the interface of port looks.
 // Errors: the port has no addresses, no MAC address, or two.
-func (n *nics) nic(port *table.Port, mtu int) (NIC, error) {
+func (i *index) nic(port *table.Port, mtu int) (NIC, error) {
 	out := NIC{MAC: port.MAC, MTU: mtu}
 	var gateways []netip.Prefix
-	if s := n.set.Segments[port.Segment]; s != nil {
+	if s := i.set.Segments.Get(port.Segment); s != nil {
 		gateways = s.Gateways
 	}
-	for _, e := range n.endpoints[port.ID] {
+	for _, e := range i.endpointsOf(port) {
 		if e.MAC != port.MAC {
 			return NIC{}, fmt.Errorf("port %s: mac address %s: is not that of its address %s, %s (one a port)", port.Path, port.MAC, e.Addr, e.MAC)
 		}
 		a := NICAddress{Address: netip.PrefixFrom(e.Addr, e.Addr.BitLen())}
-		if i := slices.IndexFunc(gateways, func(g netip.Prefix) bool { return g.Contains(e.Addr) }); i >= 0 {
-			a = NICAddress{netip.PrefixFrom(e.Addr, gateways[i].Bits()), gateways[i].Addr()}
+		if at := slices.IndexFunc(gateways, func(g netip.Prefix) bool { return g.Contains(e.Addr) }); at >= 0 {
+			a = NICAddress{netip.PrefixFrom(e.Addr, gateways[at].Bits()), gateways[at].Addr()}
 		}
 		out.Addresses = append(out.Addresses, a)
 	}
@@ -133,4 +197,16 @@ func (n *nics) nic(port *table.Port, mtu int) (NIC, error) {
 	}
 	slices.SortFunc(out.Addresses, func(a, b NICAddress) int { return a.Address.Addr().Compare(b.Address.Addr()) })
 	return out, nil
+}
+
+// endpointsOf returns the addresses of a port on its segment.
+func (i *index) endpointsOf(port *table.Port) (out []*table.Endpoint) {
+	if list := i.endpoints.Get(port.ID); list != nil {
+		for _, e := range *list {
+			if e.Segment == port.Segment {
+				out = append(out, e)
+			}
+		}
+	}
+	return out
 }

@@ -53,8 +53,8 @@ func await(t *testing.T, c *Client) {
 // plain returns pooled without what takes root: monitors' ports.
 func plain() *table.Set {
 	s := pooled(2)
-	delete(s.Ports, 2)
-	s.Services[1].Port = 0
+	s.Ports.Delete(2)
+	s.Services.Get(1).Port = 0
 	return s
 }
 

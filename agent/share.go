@@ -26,27 +26,16 @@ func share(old, set *table.Set) {
 	set.Pools = shared(old.Pools, set.Pools)
 }
 
-// shared returns list with old's objects where they are the same, or old itself
-// if all are.
-func shared[K comparable, V any](old, list map[K]*V) map[K]*V {
-	if same(old, list) {
-		return old // others read it
-	}
-	all := len(old) == len(list)
-	for k, v := range list {
-		if was := old[k]; was != nil && reflect.DeepEqual(was, v) {
-			list[k] = was
-		} else {
-			all = false
+// shared returns list with old's objects where they are the same.
+func shared[K comparable, V any](old, list table.Map[K, V]) table.Map[K, V] {
+	out := old.Edit()
+	for k := range old.Differing(list) {
+		switch was, is := old.Get(k), list.Get(k); {
+		case is == nil:
+			out.Delete(k)
+		case was == nil || !reflect.DeepEqual(was, is):
+			out.Put(k, is)
 		}
 	}
-	if all {
-		return old
-	}
-	return list
-}
-
-// same says whether a and b are one map.
-func same[K comparable, V any](a, b map[K]*V) bool {
-	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
+	return out.Map()
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,23 +15,23 @@ import (
 
 func TestShare(t *testing.T) {
 	old, set := pooled(2), pooled(2)
-	set.Pools[2] = &table.Pool{ID: 2, Path: "/infra/lb-pools/new"}
-	set.Ports[1].Name = "renamed"
-	delete(set.Ports, 2)
+	set.Pools.Put(2, &table.Pool{ID: 2, Path: "/infra/lb-pools/new"})
+	set.Ports.Get(1).Name = "renamed"
+	set.Ports.Delete(2)
 	want := pooled(2)
-	want.Pools[2] = set.Pools[2]
-	want.Ports = map[table.PortID]*table.Port{1: {ID: 1, Path: "/infra/segments/web/ports/a", Name: "renamed"}}
+	want.Pools.Put(2, set.Pools.Get(2))
+	want.Ports = table.MapOf(map[table.PortID]*table.Port{1: {ID: 1, Path: "/infra/segments/web/ports/a", Name: "renamed"}})
 	share(old, set)
 	if diff := cmp.Diff(want, set, compareAddrs); diff != "" {
 		t.Errorf("sharing changes the Set (-want +got):\n%s", diff)
 	}
-	if set.Pools[1] != old.Pools[1] {
+	if set.Pools.Get(1) != old.Pools.Get(1) {
 		t.Error("a pool that stays is not shared")
 	}
-	if set.Ports[1] == old.Ports[1] || len(old.Ports) != 2 || len(old.Pools) != 1 {
+	if set.Ports.Get(1) == old.Ports.Get(1) || old.Ports.Len() != 2 || old.Pools.Len() != 1 {
 		t.Error("the old Set has changed, or lent what is another object now")
 	}
-	if reflect.ValueOf(set.VIPs).Pointer() != reflect.ValueOf(old.VIPs).Pointer() {
+	if !set.VIPs.Same(old.VIPs) {
 		t.Error("a map that stays is not shared")
 	}
 }
@@ -38,15 +39,37 @@ func TestShare(t *testing.T) {
 // TestShareHasEveryMap fails if the Set has a map of objects that share does
 // not know.
 func TestShareHasEveryMap(t *testing.T) {
-	old, set := table.NewSet("host1"), table.NewSet("host1")
+	old, set := fullSet(), fullSet()
 	share(old, set)
 	a, b := reflect.ValueOf(*old), reflect.ValueOf(*set)
+	maps := 0
 	for i := range a.NumField() {
 		f := a.Type().Field(i)
-		if f.Type.Kind() == reflect.Map && f.Type.Elem().Kind() == reflect.Pointer && a.Field(i).Pointer() != b.Field(i).Pointer() {
+		if !strings.HasPrefix(f.Type.String(), "table.Map[") {
+			continue
+		}
+		maps++
+		if a.Field(i).Interface() != b.Field(i).Interface() {
 			t.Errorf("%s: is not shared", f.Name)
 		}
 	}
+	if maps < 14 {
+		t.Errorf("%d maps were looked at", maps)
+	}
+}
+
+// fullSet returns a Set with an object in each map.
+func fullSet() *table.Set {
+	s := table.NewSet("host1")
+	v := reflect.ValueOf(s).Elem()
+	for i := range v.NumField() {
+		put := v.Field(i).Addr().MethodByName("Put")
+		if !put.IsValid() {
+			continue
+		}
+		put.Call([]reflect.Value{reflect.Zero(put.Type().In(0)), reflect.New(put.Type().In(1).Elem())})
+	}
+	return s
 }
 
 // FuzzTables holds that what can be read can be worked with, and is written as

@@ -63,7 +63,7 @@ func (a *Agent) Status(ctx context.Context) (*Status, error) {
 
 func members(set *table.Set, health map[table.MemberID]table.Health, checks map[table.MemberID][]monitor.Check) []Member {
 	out := []Member{}
-	for _, p := range set.Pools {
+	for _, p := range set.Pools.All() {
 		for i := range p.Members {
 			m := &p.Members[i]
 			row := Member{

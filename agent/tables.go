@@ -70,8 +70,8 @@ func (e *BadTables) Unwrap() error { return e.Err }
 // check says what is wrong with t by itself.
 func (t *Tables) check() error {
 	own := map[string]bool{}
-	for _, s := range t.Set.Services {
-		if p := t.Set.Ports[s.Port]; p != nil {
+	for _, s := range t.Set.Services.All() {
+		if p := t.Set.Ports.Get(s.Port); p != nil {
 			own[p.Path] = true
 		}
 	}
@@ -136,32 +136,26 @@ func linkTo(l netlink.Link) dataplane.Link {
 // Errors: a path that set does not have, an uplink's device that has no
 // Ethernet address.
 func Bind(set *table.Set, devices map[string]string, links map[string]dataplane.Link) (b dataplane.Binding, missing []string, err error) {
-	ids := make(map[string]table.PortID, len(devices))
-	for id, p := range set.Ports {
-		if devices[p.Path] != "" {
-			ids[p.Path] = id
-		}
-	}
-	for id, u := range set.Uplinks {
-		if devices[u.Path] != "" {
-			ids[u.Path] = id
-		}
-	}
-	b = dataplane.Binding{}
+	return indexOf(set).bind(devices, links)
+}
+
+// bind is Bind of the Set that i is of.
+func (i *index) bind(devices map[string]string, links map[string]dataplane.Link) (b dataplane.Binding, missing []string, err error) {
+	b = make(dataplane.Binding, len(devices))
 	for _, path := range slices.Sorted(maps.Keys(devices)) {
 		name := devices[path]
-		id, ok := ids[path]
-		if !ok {
+		id := i.paths.Get(path)
+		if id == nil {
 			return nil, nil, fmt.Errorf("device %s: %s: is not in the tables", name, path)
 		}
 		link, there := links[name]
 		switch {
 		case !there:
 			missing = append(missing, path)
-		case link.MAC == table.MAC{} && set.Uplinks[id] != nil:
+		case link.MAC == table.MAC{} && i.set.Uplinks.Has(*id):
 			return nil, nil, fmt.Errorf("device %s: %s: has no Ethernet address, which an uplink sends with", name, path)
 		default:
-			b[id] = link
+			b[*id] = link
 		}
 	}
 	return b, missing, nil

@@ -92,12 +92,12 @@ func buildWeft(name string, by way) Builder {
 // workload adds the machine of the port whose id is name.
 func (w *weft) workload(name string) (*node, netip.Addr) {
 	n := w.t.node(name)
-	for _, e := range w.set.Endpoints {
-		p := w.set.Ports[e.Port]
+	for _, e := range w.set.Endpoints.All() {
+		p := w.set.Ports.Get(e.Port)
 		if p.Name != name {
 			continue
 		}
-		gw := w.set.Segments[p.Segment].Gateways[0]
+		gw := w.set.Segments.Get(p.Segment).Gateways[0]
 		w.device(p.ID, n, name, p.MAC, netip.PrefixFrom(e.Addr, gw.Bits()))
 		n.route(anywhere, gw.Addr().String())
 		return n, e.Addr
@@ -109,7 +109,7 @@ func (w *weft) workload(name string) (*node, netip.Addr) {
 // outside adds a machine next to the Tier-0's uplink.
 func (w *weft) outside() *node {
 	n := w.t.node("outside")
-	for id, u := range w.set.Uplinks {
+	for id, u := range w.set.Uplinks.All() {
 		w.device(id, n, "up", table.MAC{2, 0, 0, 0, 2, 2}, netip.MustParsePrefix("192.0.2.2/24"))
 		w.host.up("up", u.Address.String())
 	}

@@ -17,10 +17,10 @@ func (u *update) members(wasUsed map[table.AddrSetID]bool) {
 		}
 		var old, new []at
 		if was {
-			old = addresses(u.old.set.AddrSets[id])
+			old = addresses(u.old.set.AddrSets.Get(id))
 		}
 		if is {
-			new = addresses(u.new.set.AddrSets[id])
+			new = addresses(u.new.set.AddrSets.Get(id))
 		}
 		merge(old, new, func(a at, put bool) { u.e.parts.edit(a, id, put) })
 	}
@@ -29,7 +29,7 @@ func (u *update) members(wasUsed map[table.AddrSetID]bool) {
 			follow(id)
 		}
 	}
-	for id := range differing(u.old.set.AddrSets, u.new.set.AddrSets) {
+	for id := range u.old.set.AddrSets.Differing(u.new.set.AddrSets) {
 		if was, known := wasUsed[id]; !known || was == (len(u.e.users[id]) > 0) {
 			follow(id)
 		}
@@ -47,8 +47,8 @@ func (u *update) realms() {
 		}
 		return ordered(out)
 	}
-	for id := range differing(u.old.set.Realms, u.new.set.Realms) {
-		merge(prefixes(id, u.old.set.Realms[id]), prefixes(id, u.new.set.Realms[id]), u.e.parts.mark)
+	for id := range u.old.set.Realms.Differing(u.new.set.Realms) {
+		merge(prefixes(id, u.old.set.Realms.Get(id)), prefixes(id, u.new.set.Realms.Get(id)), u.e.parts.mark)
 	}
 }
 

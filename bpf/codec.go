@@ -127,13 +127,13 @@ func (v *view) vrf(id table.VRFID, r *table.VRF) {
 		Present: present, Kind: uint32(r.Kind), NodePort: uint32(r.NodePort), Realm: uint32(r.Realm),
 		In: v.ref(r.In), Out: v.ref(r.Out),
 	}
-	if p := v.set.Ports[r.NodePort]; p != nil {
+	if p := v.set.Ports.Get(r.NodePort); p != nil {
 		w.NodeSegment = uint32(p.Segment)
 	}
-	if v.set.NAT[table.NATKey{VRF: id, Dir: table.NATOut}] != nil {
+	if v.set.NAT.Get(table.NATKey{VRF: id, Dir: table.NATOut}) != nil {
 		w.Flags |= vrfNATOut
 	}
-	if v.set.NAT[table.NATKey{VRF: id, Dir: table.NATIn}] != nil {
+	if v.set.NAT.Get(table.NATKey{VRF: id, Dir: table.NATIn}) != nil {
 		w.Flags |= vrfNATIn
 	}
 	put(v, WeftMapWeftVrfs, uint32(id), w)
@@ -158,14 +158,14 @@ func (v *view) nextHop(id table.NextHopID, n *table.NextHop) {
 	w := WeftNexthop{
 		Present: present, Ifindex: v.devices[n.Uplink].IfIndex, Uplink: uint32(n.Uplink), Addr: MapAddr(n.Addr),
 	}
-	if u := v.set.Uplinks[n.Uplink]; u != nil {
+	if u := v.set.Uplinks.Get(n.Uplink); u != nil {
 		w.Mtu, w.Out = uint32(u.MTU), v.ref(u.Out)
 	}
 	put(v, WeftMapWeftNexthops, uint32(id), w)
 }
 
 func (v *view) endpoint(k table.EndpointKey, ep *table.Endpoint) {
-	p := v.set.Ports[ep.Port]
+	p := v.set.Ports.Get(ep.Port)
 	if p == nil {
 		return
 	}

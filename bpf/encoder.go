@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"iter"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -27,6 +28,7 @@ type Encoder struct {
 	flags    map[table.RulesetID]uint32 // which rows a ruleset has
 	lists    map[string]*natList        // by index key
 	numbers  numbers                    // of lists
+	bound    map[table.PortID][]table.EndpointKey
 	parts    partition
 	rulesets map[table.RulesetID]*classified
 	gateways map[table.RulesetID]*gatewayRules            // what the rows of those rulesets were made from
@@ -43,6 +45,7 @@ func newEncoder(hash func(string) uint32) *Encoder {
 		flags:    map[table.RulesetID]uint32{},
 		lists:    map[string]*natList{},
 		numbers:  newNumbers(hash, 0),
+		bound:    map[table.PortID][]table.EndpointKey{},
 		parts:    newPartition(hash),
 		rulesets: map[table.RulesetID]*classified{},
 		gateways: map[table.RulesetID]*gatewayRules{},
@@ -60,7 +63,8 @@ func newEncoder(hash func(string) uint32) *Encoder {
 // without a device gets its endpoints, so that it is answered for, but
 // receives nothing.
 //
-// Cost O(what differs), and a pass over every map of the Set that is another.
+// Cost O(what differs), and a pass over next hops, uplinks and routers; over all
+// endpoints if rulesets differ in which rows they have.
 // Errors name the object and the limit of the data plane that it exceeds
 // (docs/pipeline.md section 10); the Encoder then holds what it held.
 func (e *Encoder) Update(set *table.Set, devices map[table.PortID]Device) ([]*Changes, error) {
@@ -112,22 +116,23 @@ func (e *Encoder) move(set *table.Set, devices map[table.PortID]Device) ([]*Chan
 }
 
 // tables goes through the kinds of objects. Where rows depend on more than the
-// object, the last argument says which objects that concerns besides those
-// that differ themselves; nil: none.
+// object, the last argument is the keys of the objects that this concerns besides
+// those that differ themselves; nil: none.
 func (u *update) tables() {
 	old, new := u.old.set, u.new.set
 	u.findPorts()
+	u.findEndpoints()
 	u.firewall()
 	u.nat()
-	each(u, old.Ports, new.Ports, (*view).port, concerned(u.ports, func(id table.PortID, _ *table.Port) bool { return u.ports[id] }))
-	each(u, old.Uplinks, new.Uplinks, (*view).uplink, u.uplinkConcerned)
-	each(u, old.NextHops, new.NextHops, (*view).nextHop, u.nextHopConcerned)
+	each(u, old.Ports, new.Ports, (*view).port, maps.Keys(u.ports))
+	each(u, old.Uplinks, new.Uplinks, (*view).uplink, those(new.Uplinks, u.uplinkConcerned))
+	each(u, old.NextHops, new.NextHops, (*view).nextHop, those(new.NextHops, u.nextHopConcerned))
 	each(u, old.Segments, new.Segments, (*view).segment, nil)
 	each(u, old.Routes, new.Routes, (*view).route, nil)
-	each(u, old.VRFs, new.VRFs, (*view).vrf, u.vrfConcerned)
-	each(u, old.Endpoints, new.Endpoints, (*view).endpoint, u.endpointConcerned())
-	each(u, old.VIPs, new.VIPs, (*view).vip, concerned(u.rulesets, u.vipConcerned))
-	each(u, old.Pools, new.Pools, (*view).pool, u.poolConcerned())
+	each(u, old.VRFs, new.VRFs, (*view).vrf, those(new.VRFs, u.vrfConcerned))
+	each(u, old.Endpoints, new.Endpoints, (*view).endpoint, u.endpointsConcerned())
+	each(u, old.VIPs, new.VIPs, (*view).vip, those(new.VIPs, concerned(u.rulesets, u.vipConcerned)))
+	each(u, old.Pools, new.Pools, (*view).pool, those(new.Pools, u.poolConcerned()))
 }
 
 // concerned returns fn, or nil if nothing is among what differs.
@@ -143,10 +148,26 @@ func (u *update) findPorts() {
 	for id := range differing(u.old.devices, u.new.devices) {
 		u.ports[id] = true
 	}
-	for id := range differing(u.old.set.Ports, u.new.set.Ports) {
-		was, is := u.old.set.Ports[id], u.new.set.Ports[id]
+	for id := range u.old.set.Ports.Differing(u.new.set.Ports) {
+		was, is := u.old.set.Ports.Get(id), u.new.set.Ports.Get(id)
 		if was == nil || is == nil || *was != *is {
 			u.ports[id] = true
+		}
+	}
+}
+
+// findEndpoints follows which endpoints are of which port.
+func (u *update) findEndpoints() {
+	bound := u.e.bound
+	for k := range u.old.set.Endpoints.Differing(u.new.set.Endpoints) {
+		if was := u.old.set.Endpoints.Get(k); was != nil {
+			left := slices.DeleteFunc(bound[was.Port], func(o table.EndpointKey) bool { return o == k })
+			if bound[was.Port] = left; len(left) == 0 {
+				delete(bound, was.Port)
+			}
+		}
+		if is := u.new.set.Endpoints.Get(k); is != nil {
+			bound[is.Port] = append(bound[is.Port], k)
 		}
 	}
 }
@@ -159,7 +180,7 @@ func (u *update) vrfConcerned(id table.VRFID, r *table.VRF) bool {
 	}
 	for _, dir := range []table.NATDir{table.NATOut, table.NATIn} {
 		k := table.NATKey{VRF: id, Dir: dir}
-		if (u.old.set.NAT[k] == nil) != (u.new.set.NAT[k] == nil) {
+		if (u.old.set.NAT.Get(k) == nil) != (u.new.set.NAT.Get(k) == nil) {
 			return true
 		}
 	}
@@ -178,46 +199,66 @@ func (u *update) uplinkConcerned(id table.PortID, up *table.Uplink) bool {
 
 // nextHopConcerned says whether the row of a next hop differs by its uplink.
 func (u *update) nextHopConcerned(_ table.NextHopID, n *table.NextHop) bool {
-	was, is := u.old.set.Uplinks[n.Uplink], u.new.set.Uplinks[n.Uplink]
+	was, is := u.old.set.Uplinks.Get(n.Uplink), u.new.set.Uplinks.Get(n.Uplink)
 	return u.ports[n.Uplink] || was != is || is != nil && u.flagsDiffer(is.Out)
 }
 
-func (u *update) endpointConcerned() func(table.EndpointKey, *table.Endpoint) bool {
-	if len(u.ports) == 0 && len(u.rulesets) == 0 {
+// endpointsConcerned yields the endpoints whose rows differ by their port or by
+// the flags of their rulesets.
+func (u *update) endpointsConcerned() iter.Seq[table.EndpointKey] {
+	if len(u.rulesets) > 0 {
+		return those(u.new.set.Endpoints, func(_ table.EndpointKey, ep *table.Endpoint) bool {
+			return u.ports[ep.Port] || slices.ContainsFunc(ep.Out, u.flagsDiffer) || slices.ContainsFunc(ep.In, u.flagsDiffer)
+		})
+	}
+	return func(yield func(table.EndpointKey) bool) {
+		for id := range u.ports {
+			for _, k := range u.e.bound[id] {
+				if !yield(k) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// those yields the keys of the objects that fn picks; nil if there is no fn.
+func those[K comparable, V any](m table.Map[K, V], fn func(K, *V) bool) iter.Seq[K] {
+	if fn == nil {
 		return nil
 	}
-	if len(u.rulesets) == 0 {
-		return func(_ table.EndpointKey, ep *table.Endpoint) bool { return u.ports[ep.Port] }
-	}
-	return func(_ table.EndpointKey, ep *table.Endpoint) bool {
-		return u.ports[ep.Port] || slices.ContainsFunc(ep.Out, u.flagsDiffer) || slices.ContainsFunc(ep.In, u.flagsDiffer)
+	return func(yield func(K) bool) {
+		for k, v := range m.All() {
+			if fn(k, v) && !yield(k) {
+				return
+			}
+		}
 	}
 }
 
 // each makes the rows, old and new, of the objects of one kind that differ or
 // are concerned by what does.
-func each[K, V comparable](u *update, old, new map[K]V, rows func(*view, K, V), concerned func(K, V) bool) {
-	for k := range differing(old, new) {
-		if v, ok := old[k]; ok {
+func each[K comparable, V any](u *update, old, new table.Map[K, V], rows func(*view, K, *V), concerned iter.Seq[K]) {
+	for k := range old.Differing(new) {
+		if v := old.Get(k); v != nil {
 			rows(&u.old, k, v)
 		}
-		if v, ok := new[k]; ok {
+		if v := new.Get(k); v != nil {
 			rows(&u.new, k, v)
 		}
 	}
 	if concerned == nil {
 		return
 	}
-	for k, v := range new {
-		if was, ok := old[k]; ok && was == v && concerned(k, v) {
+	for k := range concerned {
+		if v := new.Get(k); v != nil && old.Get(k) == v {
 			rows(&u.old, k, v)
 			rows(&u.new, k, v)
 		}
 	}
 }
 
-// differing yields the keys under which two maps of objects, or of values, do
-// not have the same.
+// differing yields the keys under which two maps do not have the same value.
 func differing[K, V comparable](old, new map[K]V) iter.Seq[K] {
 	return func(yield func(K) bool) {
 		if reflect.ValueOf(old).Pointer() == reflect.ValueOf(new).Pointer() {

@@ -203,10 +203,10 @@ func randomDevices(r *rand.Rand, set *table.Set) map[table.PortID]Device {
 		}
 		out[id] = d
 	}
-	for _, id := range slices.Sorted(maps.Keys(set.Ports)) {
+	for _, id := range slices.Sorted(set.Ports.Keys()) {
 		add(id)
 	}
-	for _, id := range slices.Sorted(maps.Keys(set.Uplinks)) {
+	for _, id := range slices.Sorted(set.Uplinks.Keys()) {
 		add(id)
 	}
 	return out
@@ -218,7 +218,7 @@ func TestUpdateFollowsSets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(8) {
 				w := &world{Rand: rand.New(rand.NewPCG(seed, 1)), set: testset.New()}
-				for _, ep := range w.set.Endpoints {
+				for _, ep := range w.set.Endpoints.All() {
 					ep.Out, ep.In = []table.RulesetID{1}, []table.RulesetID{2, 3} // that change
 				}
 				f := newFollower(t, hash)
@@ -248,7 +248,7 @@ func (w *world) change() {
 			edit(w, &s.AddrSets, id, &table.AddrSet{ID: id, Addrs: w.addresses()})
 		case 2, 3:
 			id := table.RulesetID(1 + w.IntN(4))
-			edit(w, &s.Rulesets, id, &table.Ruleset{ID: id, Rules: w.rules(s.Rulesets[id])})
+			edit(w, &s.Rulesets, id, &table.Ruleset{ID: id, Rules: w.rules(s.Rulesets.Get(id))})
 		case 4:
 			id := table.RealmID(1 + w.IntN(3))
 			var prefixes []netip.Prefix
@@ -267,13 +267,12 @@ func (w *world) change() {
 	}
 }
 
-// edit puts an object into a copy of a map, or takes it out.
-func edit[K comparable, V any](w *world, m *map[K]*V, k K, v *V) {
-	*m = maps.Clone(*m)
+// edit puts an object into a Map, or takes it out.
+func edit[K comparable, V any](w *world, m *table.Map[K, V], k K, v *V) {
 	if w.IntN(4) == 0 {
-		delete(*m, k)
+		m.Delete(k)
 	} else {
-		(*m)[k] = v
+		m.Put(k, v)
 	}
 }
 
@@ -325,19 +324,19 @@ func (w *world) rules(old *table.Ruleset) (out []*table.Rule) {
 func TestUpdateBeyondLimits(t *testing.T) {
 	for name, break_ := range map[string]func(*table.Set){
 		"gateways": func(s *table.Set) {
-			s.Segments[testset.Web].Gateways = slices.Repeat(s.Segments[testset.Web].Gateways, 5)
+			s.Segments.Get(testset.Web).Gateways = slices.Repeat(s.Segments.Get(testset.Web).Gateways, 5)
 		},
 		"next hops": func(s *table.Set) {
-			for _, r := range s.Routes {
+			for _, r := range s.Routes.All() {
 				r.NextHops = slices.Repeat([]table.NextHopID{1}, 9)
 			}
 		},
 		"rows": func(s *table.Set) {
 			k := table.NATKey{VRF: testset.Red, Dir: table.NATOut}
-			s.NAT[k].Rules = slices.Repeat(s.NAT[k].Rules, 300)
+			s.NAT.Get(k).Rules = slices.Repeat(s.NAT.Get(k).Rules, 300)
 		},
 		"rulesets": func(s *table.Set) {
-			for _, e := range s.Endpoints {
+			for _, e := range s.Endpoints.All() {
 				e.In = []table.RulesetID{1, 2, 3, 4}
 			}
 		},

@@ -24,7 +24,7 @@ func naive(set *table.Set, devices map[table.PortID]Device, hash func(string) ui
 		tables[name] = Entries{}
 	}
 	maps.DeleteFunc(tables[WeftMapWeftRules], func(key string, _ []byte) bool {
-		rs := set.Rulesets[table.RulesetID(binary.NativeEndian.Uint32([]byte(key[4:])))]
+		rs := set.Rulesets.Get(table.RulesetID(binary.NativeEndian.Uint32([]byte(key[4:]))))
 		return rs == nil || !rs.Gateway
 	})
 	e.nat()
@@ -69,13 +69,13 @@ func putPlain[K, V any](e *plain, name string, k K, v V) {
 // nat enters every rule list under each prefix that it distinguishes.
 func (e *plain) nat() {
 	var keys []string
-	for key, list := range e.set.NAT {
+	for key, list := range e.set.NAT.All() {
 		for _, p := range natPrefixes(list) {
 			keys = append(keys, natIndexKey(key, p))
 		}
 	}
 	numbers := choose(e.hash, keys, 0)
-	for key, list := range e.set.NAT {
+	for key, list := range e.set.NAT.All() {
 		for _, p := range natPrefixes(list) {
 			e.natList(key, list, p, numbers[natIndexKey(key, p)])
 		}
@@ -134,7 +134,7 @@ func (e *plain) identities(used map[table.AddrSetID]bool) map[table.AddrSetID][]
 	p := naivePartition{e: e, byMembers: map[string]*naiveIdentity{}, bySet: map[table.AddrSetID][]*naiveIdentity{}}
 	rows := map[table.RealmID][]setPrefix{}
 	for id := range used {
-		s := e.set.AddrSets[id]
+		s := e.set.AddrSets.Get(id)
 		if s == nil {
 			continue
 		}
@@ -143,8 +143,8 @@ func (e *plain) identities(used map[table.AddrSetID]bool) map[table.AddrSetID][]
 		}
 	}
 	p.realm(0, nil, append(rows[0], rows[table.AnyRealm]...))
-	for _, id := range slices.Sorted(maps.Keys(e.set.Realms)) { // in order: numbers must not depend on the map's
-		r := e.set.Realms[id]
+	for _, id := range slices.Sorted(e.set.Realms.Keys()) { // in order: numbers must not depend on the map's
+		r := e.set.Realms.Get(id)
 		p.realm(id, r.Prefixes, append(slices.Clone(rows[id]), rows[table.AnyRealm]...))
 	}
 	p.number()
@@ -260,7 +260,7 @@ type ranked struct {
 // kinds of rows it has.
 func (e *plain) firewall() map[table.RulesetID]uint32 {
 	used := map[table.AddrSetID]bool{}
-	for _, rs := range e.set.Rulesets {
+	for _, rs := range e.set.Rulesets.All() {
 		for _, r := range rs.Rules {
 			for _, s := range slices.Concat(r.Remote, r.Dst) {
 				used[s] = true
@@ -268,8 +268,8 @@ func (e *plain) firewall() map[table.RulesetID]uint32 {
 		}
 	}
 	bySet := e.identities(used)
-	flags := make(map[table.RulesetID]uint32, len(e.set.Rulesets))
-	for id, rs := range e.set.Rulesets {
+	flags := make(map[table.RulesetID]uint32, e.set.Rulesets.Len())
+	for id, rs := range e.set.Rulesets.All() {
 		if !rs.Gateway {
 			flags[id] = e.ruleset(rs, bySet)
 		}

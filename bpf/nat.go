@@ -21,8 +21,8 @@ type natList struct {
 func (u *update) nat() {
 	e := u.e
 	old, new := map[table.NATKey]natRules{}, map[table.NATKey]natRules{} // of keys that differ
-	for key := range differing(u.old.set.NAT, u.new.set.NAT) {
-		old[key], new[key] = natRulesOf(u.old.set.NAT[key]), natRulesOf(u.new.set.NAT[key])
+	for key := range u.old.set.NAT.Differing(u.new.set.NAT) {
+		old[key], new[key] = natRulesOf(u.old.set.NAT.Get(key)), natRulesOf(u.new.set.NAT.Get(key))
 	}
 	lists := map[*natList]bool{}
 	for key, rules := range old {
@@ -49,7 +49,7 @@ func (u *update) nat() {
 		if l := e.lists[x.key]; l != nil && !lists[l] {
 			lists[l] = true
 			if _, ok := old[l.at]; !ok {
-				old[l.at] = natRulesOf(u.old.set.NAT[l.at])
+				old[l.at] = natRulesOf(u.old.set.NAT.Get(l.at))
 				new[l.at] = old[l.at]
 			}
 		}
@@ -117,7 +117,7 @@ func (v *view) natList(l *natList, rules natRules, id uint32) {
 	rows := rules.covering(l.prefix)
 	object := func() string {
 		name := fmt.Sprintf("router %d", l.at.VRF)
-		if r := v.set.VRFs[l.at.VRF]; r != nil {
+		if r := v.set.VRFs.Get(l.at.VRF); r != nil {
 			name = r.Path
 		}
 		return fmt.Sprintf("%s: NAT rows for %v", name, l.prefix)

@@ -113,10 +113,10 @@ func (u *update) firewall() {
 	e := u.e
 	rulesets := map[table.RulesetID]reclassified{} // that differ
 	use := map[table.AddrSetID]bool{}              // whether it was used, of sets whose use may differ
-	for id := range differing(u.old.set.Rulesets, u.new.set.Rulesets) {
+	for id := range u.old.set.Rulesets.Differing(u.new.set.Rulesets) {
 		c := reclassified{old: e.rulesets[id]}
 		delete(e.rulesets, id)
-		if rs := u.new.set.Rulesets[id]; rs != nil {
+		if rs := u.new.set.Rulesets.Get(id); rs != nil {
 			c.new = classify(rs)
 			e.rulesets[id] = c.new
 		}

@@ -23,7 +23,7 @@ func TestFirstPackets(t *testing.T) {
 	n := newNode(t)
 	one, two := namespace(t, "one"), namespace(t, "two")
 	set := podded(2)
-	ping := set.Rulesets[rulesPing]
+	ping := set.Rulesets.Get(rulesPing)
 	ping.Rules = append(ping.Rules, &table.Rule{
 		ID: 1003, Path: "/u", Action: table.Allow, AnyRemote: true, Services: []table.Service{{Proto: 17, First: allowed, Last: allowed}},
 	})
@@ -36,7 +36,7 @@ func TestFirstPackets(t *testing.T) {
 	good, bad := sink(t, two, allowed), sink(t, two, denied)
 	before := n.received()
 	spoofed := packet.Build(packet.Spec{
-		EthSrc: packet.MAC(set.Ports[1].MAC), EthDst: packet.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, TTL: 64, Proto: packet.UDP,
+		EthSrc: packet.MAC(set.Ports.Get(1).MAC), EthDst: packet.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, TTL: 64, Proto: packet.UDP,
 		Src: netip.MustParseAddr("10.1.9.9"), Dst: addrOf(2), SrcPort: 1, DstPort: allowed,
 	})
 
@@ -192,13 +192,13 @@ func TestDualStack(t *testing.T) {
 	n := newNode(t)
 	set := podded(2)
 	via := netip.MustParsePrefix("2001:db8::1/64")
-	seg := set.Segments[segID]
+	seg := set.Segments.Get(segID)
 	seg.Gateways = append(seg.Gateways, via)
-	set.Routes[table.RouteKey{VRF: tier1, Prefix: via.Masked()}] = &table.Route{VRF: tier1, Prefix: via.Masked(), Kind: table.RouteConnected, Segment: segID}
+	set.Routes.Put(table.RouteKey{VRF: tier1, Prefix: via.Masked()}, &table.Route{VRF: tier1, Prefix: via.Masked(), Kind: table.RouteConnected, Segment: segID})
 	address := func(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprint("2001:db8::1:", i)) }
 	for i := 1; i <= 2; i++ {
-		port := set.Ports[table.PortID(i)]
-		set.Endpoints[table.EndpointKey{Segment: segID, Addr: address(i)}] = &table.Endpoint{Segment: segID, Addr: address(i), Port: port.ID, MAC: port.MAC, Unfiltered: true}
+		port := set.Ports.Get(table.PortID(i))
+		set.Endpoints.Put(table.EndpointKey{Segment: segID, Addr: address(i)}, &table.Endpoint{Segment: segID, Addr: address(i), Port: port.ID, MAC: port.MAC, Unfiltered: true})
 	}
 	n.start()
 	n.apply(set)

@@ -294,14 +294,14 @@ func addrOf(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, 1 + byte(i
 // to n, has the port with attachment id uid-i. Pods may be pinged, nothing else.
 func podded(n int) *table.Set {
 	s := table.NewSet("node")
-	s.VRFs[tier1] = &table.VRF{ID: tier1, Kind: table.Tier1, Path: "/infra/tier-1s/t1", Name: "t1"}
-	s.Segments[segID] = &table.Segment{ID: segID, Path: "/infra/segments/pods", Name: "pods", VNI: 70001, VRF: tier1, Gateways: []netip.Prefix{gateway}}
+	s.VRFs.Put(tier1, &table.VRF{ID: tier1, Kind: table.Tier1, Path: "/infra/tier-1s/t1", Name: "t1"})
+	s.Segments.Put(segID, &table.Segment{ID: segID, Path: "/infra/segments/pods", Name: "pods", VNI: 70001, VRF: tier1, Gateways: []netip.Prefix{gateway}})
 	for prefix, kind := range map[netip.Prefix]table.RouteKind{gateway.Masked(): table.RouteConnected, netip.PrefixFrom(gateway.Addr(), 32): table.RouteLocal} {
-		s.Routes[table.RouteKey{VRF: tier1, Prefix: prefix}] = &table.Route{VRF: tier1, Prefix: prefix, Kind: kind, Segment: segID}
+		s.Routes.Put(table.RouteKey{VRF: tier1, Prefix: prefix}, &table.Route{VRF: tier1, Prefix: prefix, Kind: kind, Segment: segID})
 	}
 	ping := &table.Rule{ID: 1001, Path: "/p", Action: table.Allow, AnyRemote: true, Services: []table.Service{{Proto: 1, First: 8 << 8, Last: 8 << 8}}}
-	s.Rulesets[rulesPing] = &table.Ruleset{ID: rulesPing, Name: "ping", Rules: []*table.Rule{ping}}
-	s.Rulesets[rulesAny] = &table.Ruleset{ID: rulesAny, Name: "any", Rules: []*table.Rule{{ID: 1002, Path: "/a", Action: table.Allow, AnyRemote: true}}}
+	s.Rulesets.Put(rulesPing, &table.Ruleset{ID: rulesPing, Name: "ping", Rules: []*table.Rule{ping}})
+	s.Rulesets.Put(rulesAny, &table.Ruleset{ID: rulesAny, Name: "any", Rules: []*table.Rule{{ID: 1002, Path: "/a", Action: table.Allow, AnyRemote: true}}})
 	for i := 1; i <= n; i++ {
 		place(s, i, addrOf(i))
 	}
@@ -312,10 +312,10 @@ func podded(n int) *table.Set {
 func place(s *table.Set, i int, a netip.Addr) {
 	id := table.PortID(i)
 	mac := table.MAC{4, 0x50, 0x56, 0, byte(i >> 8), byte(i)}
-	s.Ports[id] = &table.Port{ID: id, Path: fmt.Sprint("/infra/segments/pods/ports/", i), Segment: segID, MAC: mac, Attachment: fmt.Sprint("uid-", i)}
-	s.Endpoints[table.EndpointKey{Segment: segID, Addr: a}] = &table.Endpoint{
+	s.Ports.Put(id, &table.Port{ID: id, Path: fmt.Sprint("/infra/segments/pods/ports/", i), Segment: segID, MAC: mac, Attachment: fmt.Sprint("uid-", i)})
+	s.Endpoints.Put(table.EndpointKey{Segment: segID, Addr: a}, &table.Endpoint{
 		Segment: segID, Addr: a, Port: id, MAC: mac, Out: []table.RulesetID{rulesAny}, In: []table.RulesetID{rulesPing},
-	}
+	})
 }
 
 // ping sends one packet from a pod, from the address of source if that is not

@@ -127,17 +127,17 @@ func TestUpdateSharesWhatDidNotChange(t *testing.T) {
 	apply(t, tree, []intent.Change{intent.Delete("/infra/segments/pods/ports/pod1")})
 	sets, _ = c.Update(tree, []string{"/infra/segments/pods/ports/pod1"})
 	after := only(t, sets)
-	for key, e := range after.Endpoints {
-		if before.Endpoints[key] != e {
+	for key, e := range after.Endpoints.All() {
+		if before.Endpoints.Get(key) != e {
 			t.Errorf("endpoint %v: was copied", key)
 		}
 	}
-	for key, r := range after.Routes {
-		if before.Routes[key] != r {
+	for key, r := range after.Routes.All() {
+		if before.Routes.Get(key) != r {
 			t.Errorf("route %v: was copied", key)
 		}
 	}
-	if len(after.Ports) != len(before.Ports)-1 {
-		t.Errorf("ports: got %d, want %d", len(after.Ports), len(before.Ports)-1)
+	if after.Ports.Len() != before.Ports.Len()-1 {
+		t.Errorf("ports: got %d, want %d", after.Ports.Len(), before.Ports.Len()-1)
 	}
 }

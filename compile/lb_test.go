@@ -29,7 +29,7 @@ func after(t *testing.T, c *Compiler, tree *intent.Tree, changes ...intent.Chang
 
 func poolAt(t *testing.T, s *table.Set, path string) *table.Pool {
 	t.Helper()
-	for _, p := range s.Pools {
+	for _, p := range s.Pools.All() {
 		if p.Path == path {
 			return p
 		}
@@ -65,7 +65,7 @@ func TestPersistenceIsShared(t *testing.T) {
 	c, tree, _ := balancers(t)
 	persist := func(s *table.Set) map[string]uint32 {
 		out := map[string]uint32{}
-		for _, v := range s.VIPs {
+		for _, v := range s.VIPs.All() {
 			for _, server := range v.Servers {
 				if server.Persist != 0 {
 					out[server.Path] = server.Persist
@@ -99,9 +99,9 @@ func TestDistributedIsAtTheGroup(t *testing.T) {
 	c, tree, before := balancers(t)
 	at := func(s *table.Set) []string {
 		var out []string
-		for _, e := range s.Endpoints {
+		for _, e := range s.Endpoints.All() {
 			if e.DLB != 0 {
-				out = append(out, s.Services[e.DLB].Path+" "+e.Addr.String())
+				out = append(out, s.Services.Get(e.DLB).Path+" "+e.Addr.String())
 			}
 		}
 		slices.Sort(out)
@@ -121,18 +121,18 @@ func TestDistributedIsAtTheGroup(t *testing.T) {
 func TestServiceOff(t *testing.T) {
 	c, tree, _ := balancers(t)
 	s := after(t, c, tree, intent.Put("/infra/lb-services/red-lb", &intent.LBService{ConnectivityPath: "/infra/tier-1s/red", Enabled: new(bool)}))
-	for _, v := range s.Services {
+	for _, v := range s.Services.All() {
 		if v.Path == "/infra/lb-services/red-lb" {
 			t.Error("the load balancer is in the Set")
 		}
 	}
 	red := vrfAt(t, s, "/infra/tier-1s/red")
-	for key, r := range s.Routes {
+	for key, r := range s.Routes.All() {
 		if key.VRF == red.ID && (r.Kind == table.RouteVIP || key.Prefix.Bits() > 0 && key.Prefix.Overlaps(monitorGateway)) {
 			t.Errorf("route %v stays", key)
 		}
 	}
-	for _, r := range s.NAT[table.NATKey{VRF: red.ID, Dir: table.NATOut}].Rules {
+	for _, r := range s.NAT.Get(table.NATKey{VRF: red.ID, Dir: table.NATOut}).Rules {
 		if isService(r.Path) {
 			t.Errorf("NAT row of %s stays", r.Path)
 		}
@@ -141,7 +141,7 @@ func TestServiceOff(t *testing.T) {
 
 func vrfAt(t *testing.T, s *table.Set, path string) *table.VRF {
 	t.Helper()
-	for _, v := range s.VRFs {
+	for _, v := range s.VRFs.All() {
 		if v.Path == path {
 			return v
 		}
@@ -153,7 +153,7 @@ func vrfAt(t *testing.T, s *table.Set, path string) *table.VRF {
 // A gateway has a firewall as soon as one rule names it, and none without.
 func TestGatewayFirewallIsOptional(t *testing.T) {
 	c, tree, s := balancers(t)
-	if v := vrfAt(t, s, "/infra/tier-1s/red"); v.In == 0 || v.Out == 0 || !s.Rulesets[v.In].Gateway {
+	if v := vrfAt(t, s, "/infra/tier-1s/red"); v.In == 0 || v.Out == 0 || !s.Rulesets.Get(v.In).Gateway {
 		t.Errorf("red: in %d, out %d", v.In, v.Out)
 	}
 	if v := vrfAt(t, s, "/infra/tier-1s/blue"); v.In != 0 || v.Out != 0 {
@@ -161,17 +161,17 @@ func TestGatewayFirewallIsOptional(t *testing.T) {
 	}
 	const policies = "/infra/domains/default/gateway-policies/"
 	s = after(t, c, tree, intent.Delete(policies+"local"), intent.Delete(policies+"last"), intent.Delete(policies+"emergency"))
-	for _, v := range s.VRFs {
+	for _, v := range s.VRFs.All() {
 		if v.In != 0 || v.Out != 0 {
 			t.Errorf("%s, without rules: in %d, out %d", v.Path, v.In, v.Out)
 		}
 	}
-	for _, u := range s.Uplinks {
+	for _, u := range s.Uplinks.All() {
 		if u.In != 0 || u.Out != 0 {
 			t.Errorf("%s, without rules: in %d, out %d", u.Path, u.In, u.Out)
 		}
 	}
-	for _, r := range s.Rulesets {
+	for _, r := range s.Rulesets.All() {
 		if r.Gateway {
 			t.Errorf("ruleset %s stays", r.Name)
 		}

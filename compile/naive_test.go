@@ -158,11 +158,11 @@ func (n naive) check(t *testing.T, s *table.Set) {
 	t.Helper()
 	excluded, _ := intent.Find[*intent.PolicyExcludeList](n.Tree, intent.ExcludeListPath)
 	rules := n.rules()
-	for key, e := range s.Endpoints {
-		if s.Segments[e.Segment].Monitor != 0 {
+	for key, e := range s.Endpoints.All() {
+		if s.Segments.Get(e.Segment).Monitor != 0 {
 			continue
 		}
-		p, _ := intent.Find[*intent.SegmentPort](n.Tree, s.Ports[e.Port].Path)
+		p, _ := intent.Find[*intent.SegmentPort](n.Tree, s.Ports.Get(e.Port).Path)
 		if slices.ContainsFunc(excluded.Members, func(m string) bool { return n.member(m, p) }) {
 			if !e.Unfiltered || len(e.Out)+len(e.In) > 0 {
 				t.Fatalf("endpoint %v of %s: is filtered though it is on the exclude list", key, p.Path)
@@ -177,7 +177,7 @@ func (n naive) check(t *testing.T, s *table.Set) {
 				}
 			}
 			for _, id := range chain {
-				for _, r := range s.Rulesets[id].Rules {
+				for _, r := range s.Rulesets.Get(id).Rules {
 					got = append(got, r.Path)
 				}
 			}
@@ -278,12 +278,12 @@ func (n naive) checkRealms(t *testing.T, s *table.Set) {
 			edges = append(edges, p.Addr().Prev(), p.Addr(), last, last.Next())
 		}
 	}
-	for _, segment := range s.Segments {
+	for _, segment := range s.Segments.All() {
 		if segment.Monitor != 0 {
 			continue
 		}
 		o, _ := intent.Find[*intent.Segment](n.Tree, segment.Path)
-		realm := s.Realms[segment.Realm]
+		realm := s.Realms.Get(segment.Realm)
 		for _, a := range edges {
 			got := realm != nil && slices.ContainsFunc(realm.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 			if want := n.shared(domainOf(o), a); got != want {
@@ -291,8 +291,8 @@ func (n naive) checkRealms(t *testing.T, s *table.Set) {
 			}
 		}
 	}
-	for _, v := range s.VRFs {
-		realm := s.Realms[v.Realm]
+	for _, v := range s.VRFs.All() {
+		realm := s.Realms.Get(v.Realm)
 		for _, a := range edges {
 			got := realm != nil && slices.ContainsFunc(realm.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 			if want := n.shared(v.Path, a); got != want {
@@ -304,10 +304,10 @@ func (n naive) checkRealms(t *testing.T, s *table.Set) {
 
 // fromTier0 reports whether some Tier-0's routes lead to the endpoint.
 func fromTier0(s *table.Set, e *table.Endpoint) bool {
-	for id, v := range s.VRFs {
+	for id, v := range s.VRFs.All() {
 		for at := id; v.Kind == table.Tier0 && at != 0; {
 			var best *table.Route
-			for key, r := range s.Routes {
+			for key, r := range s.Routes.All() {
 				if key.VRF == at && key.Prefix.Contains(e.Addr) && (best == nil || best.Prefix.Bits() < key.Prefix.Bits()) {
 					best = r
 				}
@@ -320,8 +320,8 @@ func fromTier0(s *table.Set, e *table.Endpoint) bool {
 			case best.Kind == table.RouteConnected && best.Segment == e.Segment:
 				return true
 			case best.Kind == table.RouteVia:
-				if via := s.Endpoints[table.EndpointKey{Segment: best.Segment, Addr: best.Via}]; via != nil {
-					at = s.Ports[via.Port].Node
+				if via := s.Endpoints.Get(table.EndpointKey{Segment: best.Segment, Addr: best.Via}); via != nil {
+					at = s.Ports.Get(via.Port).Node
 				}
 			}
 		}
@@ -332,20 +332,20 @@ func fromTier0(s *table.Set, e *table.Endpoint) bool {
 // checkSets compares each group's rows with a look at all endpoints.
 func (n naive) checkSets(t *testing.T, s *table.Set) {
 	t.Helper()
-	for _, set := range s.AddrSets {
+	for _, set := range s.AddrSets.All() {
 		if !strings.HasPrefix(set.Path, "/") {
 			continue
 		}
 		want := map[table.RealmPrefix]bool{}
-		for _, e := range s.Endpoints {
-			if s.Segments[e.Segment].Monitor != 0 {
+		for _, e := range s.Endpoints.All() {
+			if s.Segments.Get(e.Segment).Monitor != 0 {
 				continue
 			}
-			p, _ := intent.Find[*intent.SegmentPort](n.Tree, s.Ports[e.Port].Path)
+			p, _ := intent.Find[*intent.SegmentPort](n.Tree, s.Ports.Get(e.Port).Path)
 			if !n.holds(set.Path, p) {
 				continue
 			}
-			realm, host := s.Segments[e.Segment].Realm, netip.PrefixFrom(e.Addr, 32)
+			realm, host := s.Segments.Get(e.Segment).Realm, netip.PrefixFrom(e.Addr, 32)
 			if !n.foreign(p, e.Addr) {
 				want[table.RealmPrefix{Prefix: host}] = true
 				continue

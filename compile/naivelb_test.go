@@ -16,29 +16,29 @@ import (
 // checkBalancers compares load balancers with a look at everything.
 func (n naive) checkBalancers(t *testing.T, s *table.Set) {
 	t.Helper()
-	for _, p := range s.Pools {
+	for _, p := range s.Pools.All() {
 		o, _ := intent.Find[*intent.LBPool](n.Tree, p.Path)
 		if o.MemberGroup != nil {
 			n.checkMembers(t, s, p, o.MemberGroup)
 		}
 	}
-	for _, e := range s.Endpoints {
+	for _, e := range s.Endpoints.All() {
 		want := ""
 		for _, l := range intent.List[*intent.LBService](n.Tree, "") {
-			p, ok := intent.Find[*intent.SegmentPort](n.Tree, s.Ports[e.Port].Path)
+			p, ok := intent.Find[*intent.SegmentPort](n.Tree, s.Ports.Get(e.Port).Path)
 			if ok && want == "" && l.IsEnabled() && l.IsDistributed() && n.holds(l.ConnectivityPath, p) {
 				want = l.Path
 			}
 		}
 		got := ""
-		if l := s.Services[e.DLB]; l != nil {
+		if l := s.Services.Get(e.DLB); l != nil {
 			got = l.Path
 		}
 		if got != want {
 			t.Fatalf("endpoint %s: distributed load balancer %q, want %q", e.Addr, got, want)
 		}
 	}
-	for _, v := range s.VIPs {
+	for _, v := range s.VIPs.All() {
 		n.checkVIP(t, s, v)
 	}
 }
@@ -51,8 +51,8 @@ func (n naive) checkMembers(t *testing.T, s *table.Set, p *table.Pool, g *intent
 		limit = int(g.MaxIPListSize)
 	}
 	held := map[netip.Addr]bool{}
-	for _, e := range s.Endpoints {
-		port, ok := intent.Find[*intent.SegmentPort](n.Tree, s.Ports[e.Port].Path)
+	for _, e := range s.Endpoints.All() {
+		port, ok := intent.Find[*intent.SegmentPort](n.Tree, s.Ports.Get(e.Port).Path)
 		if ok && n.holds(g.GroupPath, port) {
 			held[e.Addr] = true
 		}
@@ -113,12 +113,12 @@ func (n naive) checkVIP(t *testing.T, s *table.Set, v *table.VIP) {
 
 // placeOf returns the router and the load balancer of a VIPKey.
 func (n naive) placeOf(s *table.Set, l *intent.LBService) [2]uint32 {
-	for _, v := range s.VRFs {
+	for _, v := range s.VRFs.All() {
 		if v.Path == l.ConnectivityPath {
 			return [2]uint32{uint32(v.ID), 0}
 		}
 	}
-	for _, v := range s.Services {
+	for _, v := range s.Services.All() {
 		if v.Path == l.Path {
 			return [2]uint32{0, uint32(v.ID)}
 		}
@@ -130,13 +130,13 @@ func (n naive) placeOf(s *table.Set, l *intent.LBService) [2]uint32 {
 // gateway rules.
 func (n naive) checkGates(t *testing.T, s *table.Set) {
 	t.Helper()
-	for _, v := range s.VRFs {
+	for _, v := range s.VRFs.All() {
 		if v.Kind == table.Tier1 {
 			o, _ := intent.Find[*intent.Tier1](n.Tree, v.Path)
 			n.checkGate(t, s, v.Path, o.DisableFirewall, v.In, v.Out)
 		}
 	}
-	for _, u := range s.Uplinks {
+	for _, u := range s.Uplinks.All() {
 		o, _ := intent.Find[*intent.Tier0](n.Tree, intent.RouterOf(u.Path))
 		n.checkGate(t, s, u.Path, o.DisableFirewall, u.In, u.Out)
 	}
@@ -176,7 +176,7 @@ func (n naive) checkGate(t *testing.T, s *table.Set, place string, off bool, in,
 		}
 		var got []string
 		if id != 0 {
-			for _, r := range s.Rulesets[id].Rules {
+			for _, r := range s.Rulesets.Get(id).Rules {
 				got = append(got, r.Path)
 			}
 		}

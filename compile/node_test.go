@@ -27,7 +27,7 @@ func TestNodeDefaultIsTheGatewayOfItsFirstAddress(t *testing.T) {
 		})
 		sets, _ := New().Update(tree, nil)
 		var got []netip.Addr
-		for key, r := range only(t, sets).Routes {
+		for key, r := range only(t, sets).Routes.All() {
 			if key.Prefix.Bits() == 0 && r.Kind == table.RouteNode {
 				got = append(got, r.Via)
 			}

@@ -1,10 +1,6 @@
 package compile
 
-import (
-	"maps"
-
-	"github.com/weft-net/weft/table"
-)
+import "github.com/weft-net/weft/table"
 
 // change is a built fact that has another value than at the last Update.
 type change struct {
@@ -34,24 +30,29 @@ func (c *Compiler) publish() {
 			for _, node := range places(ch.fact) {
 				if edits[node] == nil {
 					set := *c.sets[node]
-					edits[node] = &edit{set: &set, own: map[any]bool{}}
+					edits[node] = &edit{set: &set, maps: map[any]any{}}
 				}
 				edits[node].apply(value, put)
 			}
 		}
 	}
 	for node, e := range edits {
-		if len(e.own) > 0 {
+		for _, end := range e.ends {
+			end()
+		}
+		if e.own {
 			c.sets[node] = e.set
 		}
 	}
 	c.changes = nil
 }
 
-// edit changes a shallow copy of a Set; own is the maps that it has copied.
+// edit changes a copy of a Set.
 type edit struct {
-	set *table.Set
-	own map[any]bool
+	set  *table.Set
+	maps map[any]any // edits of its Maps
+	ends []func()    // put what these made into the Set
+	own  bool        // something changed
 }
 
 // apply puts a fact's value into the Set or takes it out; values that are no
@@ -89,7 +90,7 @@ func (e *edit) apply(value any, put bool) {
 		e.apply(&port{Port: v.port}, put)
 		e.apply(v.endpoint, put)
 	case *timers:
-		e.own[v] = true
+		e.own = true
 		e.set.Timeouts = table.DefaultTimeouts()
 		if put {
 			e.set.Timeouts = v.Timeouts
@@ -99,15 +100,17 @@ func (e *edit) apply(value any, put bool) {
 	}
 }
 
-// write puts or deletes one row of a map of the Set, which it copies first.
-func write[K comparable, V any](e *edit, m *map[K]*V, key K, v *V, put bool) {
-	if !e.own[m] {
-		e.own[m] = true
-		*m = maps.Clone(*m)
+// write puts or deletes one row of a Map of the Set.
+func write[K comparable, V any](e *edit, m *table.Map[K, V], key K, v *V, put bool) {
+	changes, ok := e.maps[m].(*table.MapEdit[K, V])
+	if !ok {
+		changes = m.Edit()
+		e.maps[m], e.own = changes, true
+		e.ends = append(e.ends, func() { *m = changes.Map() })
 	}
 	if put {
-		(*m)[key] = v
+		changes.Put(key, v)
 	} else {
-		delete(*m, key)
+		changes.Delete(key)
 	}
 }

@@ -285,7 +285,7 @@ func TestIncrementalIsFromScratch(t *testing.T) {
 				t.Fatalf("seed %d step %d: after %v the result differs from compiling anew (-want +got):\n%s\n%s", seed, step, changed,
 					cmp.Diff(text(t, only(t, mustSets(New().Update(tree, nil)))), text(t, only(t, sets))), cmp.Diff(wantProblems, problems))
 			}
-			sizes += len(sets["host1"].Rulesets)
+			sizes += sets["host1"].Rulesets.Len()
 			sights(seen, sets["host1"])
 			naive{tree}.check(t, sets["host1"])
 		}

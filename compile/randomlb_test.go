@@ -105,33 +105,33 @@ func sights(seen map[string]int, s *table.Set) {
 			seen[what]++
 		}
 	}
-	for _, v := range s.VIPs {
+	for _, v := range s.VIPs.All() {
 		count("VIP at a router", v.Key.VRF != 0)
 		count("VIP at endpoints", v.Key.DLB != 0)
 		count("VIP of several servers", len(v.Servers) > 1)
 		count("access list", v.Servers[0].Access != 0)
 		count("persistence", v.Servers[0].Persist != 0)
 	}
-	for _, p := range s.Pools {
+	for _, p := range s.Pools.All() {
 		count("pool with several members", len(p.Members) > 1)
 		count("monitored pool", len(p.Monitors) > 0)
 	}
-	for _, v := range s.VRFs {
+	for _, v := range s.VRFs.All() {
 		count("gateway firewall at a Tier-1", v.In != 0)
 		count("realm of a router", v.Realm != 0)
 	}
-	for _, u := range s.Uplinks {
+	for _, u := range s.Uplinks.All() {
 		count("gateway firewall at an uplink", u.In != 0)
 		count("MTU", u.MTU != 0)
 	}
-	for _, e := range s.Endpoints {
+	for _, e := range s.Endpoints.All() {
 		count("endpoint of a distributed load balancer", e.DLB != 0)
 	}
-	for _, g := range s.Segments {
+	for _, g := range s.Segments.All() {
 		count("monitor segment", g.Monitor != 0)
 	}
-	for _, r := range s.Routes {
-		count("VIP told to the Tier-0", r.Kind == table.RouteDown && s.VIPs[table.VIPKey{VRF: r.To, Addr: r.Prefix.Addr()}] != nil)
+	for _, r := range s.Routes.All() {
+		count("VIP told to the Tier-0", r.Kind == table.RouteDown && s.VIPs.Get(table.VIPKey{VRF: r.To, Addr: r.Prefix.Addr()}) != nil)
 	}
 	count("session timers", s.Timeouts != table.DefaultTimeouts())
 }

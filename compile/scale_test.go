@@ -234,11 +234,11 @@ func BenchmarkLarge(b *testing.B) {
 	c := fromNothing(b, tree)
 	s := c.sets["host1"]
 	rows := 0
-	for _, r := range s.Rulesets {
+	for _, r := range s.Rulesets.All() {
 		rows += len(r.Rules)
 	}
 	b.Logf("%d ports, %d endpoints, %d routes, %d address sets, %d rulesets with %d rows; %d facts",
-		len(s.Ports), len(s.Endpoints), len(s.Routes), len(s.AddrSets), len(s.Rulesets), rows, c.g.facts.size)
+		s.Ports.Len(), s.Endpoints.Len(), s.Routes.Len(), s.AddrSets.Len(), s.Rulesets.Len(), rows, c.g.facts.size)
 	follow(b, "one rule", tree, c, func(i int) intent.Change { return large.rule(77, 3, []string{"DROP", "ALLOW"}[i%2]) })
 	follow(b, "one rule for everyone", tree, c, func(i int) intent.Change { return large.rule(3, 3, []string{"DROP", "ALLOW"}[i%2]) })
 	follow(b, "one label", tree, c, func(i int) intent.Change { return large.port(12345, mix(large.apps, i)) })

@@ -47,23 +47,23 @@ func NamesOf(set *table.Set) *Names {
 		set: set, rules: map[uint32]RuleName{}, nats: map[uint32]RuleName{},
 		servers: map[table.VirtualServerID]*table.VirtualServer{}, members: map[table.MemberID]*MemberName{},
 	}
-	for _, rs := range set.Rulesets {
+	for _, rs := range set.Rulesets.All() {
 		for _, r := range rs.Rules {
 			n.rules[r.ID] = RuleName{ID: r.ID, Name: r.Name, Path: r.Path, Policy: r.Policy, Type: r.Action.String(), Tag: r.Tag}
 		}
 	}
-	for _, l := range set.NAT {
+	for _, l := range set.NAT.All() {
 		for i := range l.Rules {
 			r := &l.Rules[i]
 			n.nats[r.ID] = RuleName{ID: r.ID, Name: r.Name, Path: r.Path, Type: r.Type}
 		}
 	}
-	for _, v := range set.VIPs {
+	for _, v := range set.VIPs.All() {
 		for _, s := range v.Servers {
 			n.servers[s.ID] = s
 		}
 	}
-	for _, p := range set.Pools {
+	for _, p := range set.Pools.All() {
 		for _, m := range p.Members {
 			n.members[m.ID] = &MemberName{p, m}
 		}
@@ -92,10 +92,10 @@ func (n *Names) Member(id table.MemberID) *MemberName { return n.members[id] }
 // Port returns the name and policy path of a port or uplink; both are empty if
 // the Set has none of this number.
 func (n *Names) Port(id table.PortID) (name, path string) {
-	if p := n.set.Ports[id]; p != nil {
+	if p := n.set.Ports.Get(id); p != nil {
 		return p.Name, p.Path
 	}
-	if u := n.set.Uplinks[id]; u != nil {
+	if u := n.set.Uplinks.Get(id); u != nil {
 		return u.Name, u.Path
 	}
 	return "", ""
@@ -103,7 +103,7 @@ func (n *Names) Port(id table.PortID) (name, path string) {
 
 // Router returns the name and policy path of a router, likewise.
 func (n *Names) Router(id table.VRFID) (name, path string) {
-	if v := n.set.VRFs[id]; v != nil {
+	if v := n.set.VRFs.Get(id); v != nil {
 		return v.Name, v.Path
 	}
 	return "", ""

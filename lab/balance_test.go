@@ -162,7 +162,7 @@ func TestTrafficFollowsTheMonitors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range set.Pools {
+	for _, p := range set.Pools.All() {
 		if up := p.Active(set.Health); len(up) != 1 {
 			t.Errorf("%s: active members of the tables in force: %+v", p.Path, up)
 		}

@@ -191,8 +191,8 @@ func TestApplyChangesOnlyWhatItMust(t *testing.T) {
 		}
 	}
 	told := driver.told(t)
-	if last := told[len(told)-1]; len(last.Set.Ports) != 2 || len(last.Binding) != 3 {
-		t.Errorf("the data plane has %d ports and %d devices", len(last.Set.Ports), len(last.Binding))
+	if last := told[len(told)-1]; last.Set.Ports.Len() != 2 || len(last.Binding) != 3 {
+		t.Errorf("the data plane has %d ports and %d devices", last.Set.Ports.Len(), len(last.Binding))
 	}
 	if _, err := s.Up(t.Context(), labFiles(t, "seeds.yaml", lab)); err == nil {
 		t.Error("up takes the changed lab for the one of its files")

@@ -2,7 +2,7 @@ package lab
 
 import (
 	"context"
-	"encoding/gob"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -26,11 +26,11 @@ func fakeCompile(tree *intent.Tree) (map[string]*table.Set, []intent.Problem) {
 	set := table.NewSet("host1")
 	for _, i := range intent.List[*intent.Tier0Interface](tree, "") {
 		u := &table.Uplink{ID: table.PortID(fakeID(i.Path)), Path: i.Path, Name: i.Name(), Address: i.Addresses()[0]}
-		set.Uplinks[u.ID] = u
+		set.Uplinks.Put(u.ID, u)
 	}
 	for _, s := range intent.List[*intent.Segment](tree, "") {
 		segment := &table.Segment{ID: table.SegmentID(fakeID(s.Path)), Path: s.Path, Name: s.Name(), Gateways: s.Gateways()}
-		set.Segments[segment.ID] = segment
+		set.Segments.Put(segment.ID, segment)
 	}
 	nodes := map[string]table.VRFID{}
 	for _, n := range intent.List[*intent.Node](tree, "") {
@@ -41,11 +41,11 @@ func fakeCompile(tree *intent.Tree) (map[string]*table.Set, []intent.Problem) {
 			ID: table.PortID(fakeID(p.Path)), Path: p.Path, Name: p.Name(), Attachment: p.AttachmentID(),
 			Segment: table.SegmentID(fakeID(p.SegmentPath())), Node: nodes[p.Path],
 		}
-		set.Ports[port.ID] = port
+		set.Ports.Put(port.ID, port)
 		for _, b := range p.Bindings() {
 			port.MAC = table.MAC(b.MAC)
 			e := &table.Endpoint{Segment: port.Segment, Addr: b.Addr, Port: port.ID, MAC: port.MAC}
-			set.Endpoints[table.EndpointKey{Segment: e.Segment, Addr: e.Addr}] = e
+			set.Endpoints.Put(table.EndpointKey{Segment: e.Segment, Addr: e.Addr}, e)
 		}
 	}
 	return map[string]*table.Set{"host1": set}, nil
@@ -104,11 +104,22 @@ func (d *fakeDriver) Apply(_ context.Context, set *table.Set, b dataplane.Bindin
 	if err != nil {
 		return err
 	}
-	f, err := os.Create(filepath.Join(d.dir, fmt.Sprintf("apply-%03d", len(files))))
+	tables, err := table.Encode(set)
 	if err != nil {
 		return err
 	}
-	return errors.Join(gob.NewEncoder(f).Encode(applied{b, set}), f.Close())
+	data, err := json.Marshal(appliedFile{b, set.Health, tables})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(d.dir, fmt.Sprintf("apply-%03d", len(files))), data, 0o600)
+}
+
+// appliedFile is how an Apply is written.
+type appliedFile struct {
+	Binding dataplane.Binding
+	Health  map[table.MemberID]table.Health
+	Tables  json.RawMessage
 }
 
 // told returns all that the driver of a test was told.
@@ -120,15 +131,20 @@ func (d *fakeDriver) told(t *testing.T) []applied {
 	}
 	var out []applied
 	for _, name := range files {
-		f, err := os.Open(name)
+		data, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		one := applied{Set: table.NewSet("")}
-		if err := errors.Join(gob.NewDecoder(f).Decode(&one), f.Close()); err != nil {
+		var one appliedFile
+		if err := json.Unmarshal(data, &one); err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, one)
+		set, err := table.Decode(one.Tables)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Health = one.Health
+		out = append(out, applied{one.Binding, set})
 	}
 	return out
 }

@@ -121,7 +121,7 @@ func (s *System) Inject(ctx context.Context, lab string, port table.PortID, fram
 		if err != nil {
 			return err
 		}
-		r, err = record(d, b[port], from, set.Uplinks[port] != nil, frame)
+		r, err = record(d, b[port], from, set.Uplinks.Get(port) != nil, frame)
 		return err
 	})
 	return r, err
@@ -185,10 +185,10 @@ func (s *System) outer(ctx context.Context, plan *Plan, object string) (End, err
 }
 
 func objectPath(set *table.Set, id table.PortID) string {
-	if p := set.Ports[id]; p != nil {
+	if p := set.Ports.Get(id); p != nil {
 		return p.Path
 	}
-	if u := set.Uplinks[id]; u != nil {
+	if u := set.Uplinks.Get(id); u != nil {
 		return u.Path
 	}
 	return ""

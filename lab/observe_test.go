@@ -80,7 +80,7 @@ func TestObserve(t *testing.T) {
 }
 
 func portNames(set *table.Set) (out []string) {
-	for _, p := range set.Ports {
+	for _, p := range set.Ports.All() {
 		out = append(out, p.Name)
 	}
 	return out

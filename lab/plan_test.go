@@ -133,9 +133,9 @@ func TestNodeUplinkIsNoWorkload(t *testing.T) {
 func TestMonitorPortIsNoWorkload(t *testing.T) {
 	set := table.NewSet("host1")
 	addr, mac := netip.MustParseAddr("169.254.255.2"), table.MAC{2, 0x50, 0x56, 0, 0xff, 1}
-	set.Segments[1] = &table.Segment{ID: 1, Path: "/infra/lb-services/s/monitor", Monitor: 7}
-	set.Ports[2] = &table.Port{ID: 2, Path: "/infra/lb-services/s/monitor/port", Name: "monitor", Segment: 1, MAC: mac}
-	set.Endpoints[table.EndpointKey{Segment: 1, Addr: addr}] = &table.Endpoint{Segment: 1, Addr: addr, Port: 2, MAC: mac}
+	set.Segments.Put(1, &table.Segment{ID: 1, Path: "/infra/lb-services/s/monitor", Monitor: 7})
+	set.Ports.Put(2, &table.Port{ID: 2, Path: "/infra/lb-services/s/monitor/port", Name: "monitor", Segment: 1, MAC: mac})
+	set.Endpoints.Put(table.EndpointKey{Segment: 1, Addr: addr}, &table.Endpoint{Segment: 1, Addr: addr, Port: 2, MAC: mac})
 	plan, problems := NewPlan(&Spec{Name: "seeds"}, set)
 	if got := plan.names(); len(problems) > 0 || !slices.Equal(got, []string{"host1"}) || len(plan.Links) > 0 {
 		t.Errorf("machines = %v, %d links, problems %v", got, len(plan.Links), problems)
@@ -220,10 +220,10 @@ func TestLabProblems(t *testing.T) {
 func TestSegmentWithoutGatewayIsOneLink(t *testing.T) {
 	mac := table.MAC{4, 0x50, 0x56, 0, 0, 1}
 	set := table.NewSet("host1")
-	set.Segments[1] = &table.Segment{ID: 1}
-	set.Ports[2] = &table.Port{ID: 2, Path: "/p", Name: "a", Segment: 1, MAC: mac}
+	set.Segments.Put(1, &table.Segment{ID: 1})
+	set.Ports.Put(2, &table.Port{ID: 2, Path: "/p", Name: "a", Segment: 1, MAC: mac})
 	a := netip.MustParseAddr("10.0.0.5")
-	set.Endpoints[table.EndpointKey{Segment: 1, Addr: a}] = &table.Endpoint{Segment: 1, Addr: a, Port: 2, MAC: mac}
+	set.Endpoints.Put(table.EndpointKey{Segment: 1, Addr: a}, &table.Endpoint{Segment: 1, Addr: a, Port: 2, MAC: mac})
 	plan, problems := NewPlan(&Spec{Name: "s"}, set)
 	if len(problems) > 0 {
 		t.Fatal(Problems(problems))

@@ -102,7 +102,7 @@ func (p *planner) host() {
 		name = p.spec.Hosts[0].Name
 	}
 	v6 := false
-	for _, u := range p.set.Uplinks {
+	for _, u := range p.set.Uplinks.All() {
 		v6 = v6 || u.Address.Addr().Is6()
 	}
 	if namespace := p.add("hosts[0].name", Machine{Name: name, Kind: Host, IPv6: v6}); namespace != "" {
@@ -155,7 +155,7 @@ func (p *planner) physical() {
 // the Tier-0's uplink.
 func (p *planner) cable(field string, in InterfaceSpec, address netip.Prefix, namespace string) {
 	var uplink *table.Uplink
-	for _, u := range p.set.Uplinks {
+	for _, u := range p.set.Uplinks.All() {
 		if u.Path == in.Tier0Interface {
 			uplink = u
 		}
@@ -252,7 +252,7 @@ func (p *planner) workloads() {
 	listed := map[string]WorkloadSpec{}
 	fields := map[string]string{}
 	ports := map[string]*table.Port{}
-	for _, port := range p.set.Ports {
+	for _, port := range p.set.Ports.All() {
 		ports[port.Path] = port
 	}
 	endpoints := p.endpoints()
@@ -291,7 +291,7 @@ func (p *planner) workloads() {
 
 // monitors says whether a port is for the monitors of a load balancer.
 func (p *planner) monitors(port *table.Port) bool {
-	segment := p.set.Segments[port.Segment]
+	segment := p.set.Segments.Get(port.Segment)
 	return segment != nil && segment.Monitor != 0
 }
 
@@ -299,8 +299,8 @@ func (p *planner) monitors(port *table.Port) bool {
 // address.
 func (p *planner) endpoints() map[table.PortID][]*table.Endpoint {
 	of := map[table.PortID][]*table.Endpoint{}
-	for _, e := range p.set.Endpoints {
-		if port := p.set.Ports[e.Port]; port != nil && port.Segment == e.Segment {
+	for _, e := range p.set.Endpoints.All() {
+		if port := p.set.Ports.Get(e.Port); port != nil && port.Segment == e.Segment {
 			of[e.Port] = append(of[e.Port], e)
 		}
 	}
@@ -344,7 +344,7 @@ func (p *planner) workload(field string, w WorkloadSpec, port *table.Port, bindi
 // attach returns addr with its subnet's length and the default route. On a
 // segment without a gateway for addr every address is a neighbour.
 func (p *planner) attach(port *table.Port, addr netip.Addr) (netip.Prefix, Route) {
-	if segment := p.set.Segments[port.Segment]; segment != nil {
+	if segment := p.set.Segments.Get(port.Segment); segment != nil {
 		for _, gateway := range segment.Gateways {
 			if gateway.Contains(addr) {
 				return netip.PrefixFrom(addr, gateway.Bits()), Route{To: everything(addr), Via: gateway.Addr()}
@@ -435,9 +435,9 @@ func everything(a netip.Addr) netip.Prefix {
 }
 
 // choices lists at most five policy paths for a message.
-func choices[K comparable, V any](m map[K]V, path func(V) string) string {
+func choices[K comparable, V any](m table.Map[K, V], path func(*V) string) string {
 	var paths []string
-	for _, v := range m {
+	for v := range m.Values() {
 		paths = append(paths, path(v))
 	}
 	slices.Sort(paths)

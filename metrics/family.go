@@ -156,7 +156,7 @@ func id(r dataplane.RuleName) string { return strconv.FormatUint(uint64(r.ID), 1
 
 // servers returns all virtual servers, each once.
 func (v *view) servers() (out []*table.VirtualServer) {
-	for _, vip := range v.Set.VIPs {
+	for _, vip := range v.Set.VIPs.All() {
 		out = append(out, vip.Servers...)
 	}
 	slices.SortFunc(out, func(a, b *table.VirtualServer) int { return cmp.Compare(a.ID, b.ID) })
@@ -165,7 +165,7 @@ func (v *view) servers() (out []*table.VirtualServer) {
 
 func members(number func(*view, table.MemberID) float64) func(*view, func(float64, ...string)) {
 	return func(v *view, row func(float64, ...string)) {
-		for _, p := range v.Set.Pools {
+		for _, p := range v.Set.Pools.All() {
 			for i := range p.Members {
 				m := dataplane.MemberName{Pool: p, Member: p.Members[i]}
 				row(number(v, m.ID), p.Path, m.Address())

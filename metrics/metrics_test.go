@@ -43,17 +43,17 @@ func TestPageHasEveryFamily(t *testing.T) {
 // sampled is a node with one of everything.
 func sampled() *Sample {
 	set := table.NewSet("host1")
-	set.Ports[7] = &table.Port{ID: 7, Path: "/infra/segments/red/ports/web", Name: "red/web"}
-	set.Rulesets[1] = &table.Ruleset{ID: 1, Rules: []*table.Rule{{ID: 1001, Path: "/infra/p/rules/web", Policy: "/infra/p", Name: "web"}}}
-	set.NAT[table.NATKey{VRF: 1, Dir: table.NATOut}] = &table.NATList{Rules: []table.NATRule{{ID: 2001, Path: "/infra/t1/nat/out"}}}
+	set.Ports.Put(7, &table.Port{ID: 7, Path: "/infra/segments/red/ports/web", Name: "red/web"})
+	set.Rulesets.Put(1, &table.Ruleset{ID: 1, Rules: []*table.Rule{{ID: 1001, Path: "/infra/p/rules/web", Policy: "/infra/p", Name: "web"}}})
+	set.NAT.Put(table.NATKey{VRF: 1, Dir: table.NATOut}, &table.NATList{Rules: []table.NATRule{{ID: 2001, Path: "/infra/t1/nat/out"}}})
 	server := &table.VirtualServer{ID: 5, Path: "/infra/lb-virtual-servers/v", Pool: 6}
 	for _, a := range []string{"192.0.2.1", "192.0.2.2"} { // one server, two addresses
 		k := table.VIPKey{VRF: 1, Addr: netip.MustParseAddr(a)}
-		set.VIPs[k] = &table.VIP{Key: k, Servers: []*table.VirtualServer{server}}
+		set.VIPs.Put(k, &table.VIP{Key: k, Servers: []*table.VirtualServer{server}})
 	}
-	set.Pools[6] = &table.Pool{ID: 6, Path: "/infra/lb-pools/p", Members: []table.Member{
+	set.Pools.Put(6, &table.Pool{ID: 6, Path: "/infra/lb-pools/p", Members: []table.Member{
 		{ID: 61, Addr: netip.MustParseAddr("10.0.0.1"), Port: 80}, {ID: 62, Addr: netip.MustParseAddr("10.0.0.2")},
-	}}
+	}})
 	return &Sample{
 		Set: set.WithHealth(map[table.MemberID]table.Health{62: {Down: true}}),
 		Status: dataplane.Status{

@@ -133,8 +133,8 @@ func TestHostileNumbers(t *testing.T) {
 func TestHostileClientsTakeNoPool(t *testing.T) {
 	ran(t, nil, func(r *Runner, m *members, _ *int) {
 		s := bed(3, tcp("/tcp"))
-		s.Pools[1].Passive = &table.Passive{MaxFails: 3, Timeout: 60}
-		s.Pools[1].Members[2].Backup = true
+		s.Pools.Get(1).Passive = &table.Passive{MaxFails: 3, Timeout: 60}
+		s.Pools.Get(1).Members[2].Backup = true
 		r.Follow(s)
 		down := func(fails map[table.MemberID]uint32) int {
 			r.Fails(fails)

@@ -52,8 +52,8 @@ func device(id table.LBServiceID) string { return fmt.Sprintf("%s%08x", devicePr
 // monitored returns the load balancers of set that have a port.
 func monitored(set *table.Set) map[table.LBServiceID]*table.LBService {
 	out := map[table.LBServiceID]*table.LBService{}
-	for id, s := range set.Services {
-		if s.Port != 0 && set.Ports[s.Port] != nil {
+	for id, s := range set.Services.All() {
+		if s.Port != 0 && set.Ports.Get(s.Port) != nil {
 			out[id] = s
 		}
 	}
@@ -156,7 +156,7 @@ func (p *Ports) Devices(set *table.Set) map[string]string {
 	out := map[string]string{}
 	for id, s := range monitored(set) {
 		if name := p.devices[id]; name != "" {
-			out[set.Ports[s.Port].Path] = name
+			out[set.Ports.Get(s.Port).Path] = name
 		}
 	}
 	return out
@@ -238,9 +238,9 @@ type end struct {
 }
 
 func endOf(set *table.Set, s *table.LBService) (end, error) {
-	port := set.Ports[s.Port]
-	segment := set.Segments[port.Segment]
-	for k, e := range set.Endpoints {
+	port := set.Ports.Get(s.Port)
+	segment := set.Segments.Get(port.Segment)
+	for k, e := range set.Endpoints.All() {
 		if e.Port != port.ID || segment == nil || k.Segment != segment.ID {
 			continue
 		}

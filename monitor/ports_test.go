@@ -144,12 +144,12 @@ func TestPortsAreMadeAndKept(t *testing.T) {
 		}
 	})
 	t.Run("what nobody needs goes", func(t *testing.T) {
-		delete(set.Services, 2)
+		set.Services.Delete(2)
 		do(p.Keep)
 		if names := slices.Collect(maps.Keys(indexes(t, host))); !slices.Equal(names, []string{"lbmon-00000001"}) {
 			t.Errorf("left: %v", names)
 		}
-		clear(set.Services)
+		set.Services.Clear()
 		do(p.Keep)
 		if left := indexes(t, host); len(left) > 0 {
 			t.Errorf("left: %v", left)
@@ -160,7 +160,7 @@ func TestPortsAreMadeAndKept(t *testing.T) {
 	})
 	t.Run("without an endpoint", func(t *testing.T) {
 		set := bed(1, tcp("/tcp"))
-		clear(set.Endpoints)
+		set.Endpoints.Clear()
 		err := host.Do(func() error { return p.Make(set) })
 		const want = "/infra/lb-services/s1: monitor port: /infra/lb-services/s1/monitor/port: has no address in a gateway's subnet"
 		if err == nil || err.Error() != want {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"maps"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -75,7 +74,7 @@ func (r *Runner) Follow(set *table.Set) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	was := r.set
-	if r.set = set; shared(was.Pools, set.Pools) && shared(was.VIPs, set.VIPs) && shared(was.Services, set.Services) {
+	if r.set = set; was.Pools.Same(set.Pools) && was.VIPs.Same(set.VIPs) && was.Services.Same(set.Services) {
 		return // Targets looks at nothing else
 	}
 	want := map[key]Target{}
@@ -98,11 +97,6 @@ func (r *Runner) Follow(set *table.Set) {
 	}
 	r.start = nil
 	r.keepBans()
-}
-
-// shared says whether two Sets have one map, which is never changed.
-func shared[K comparable, V any](a, b map[K]V) bool {
-	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }
 
 // begin starts to watch t; before is how it was watched until now, or nil.
@@ -184,7 +178,7 @@ func (r *Runner) Fails(fails map[table.MemberID]uint32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	changed := false
-	for _, p := range r.set.Pools {
+	for _, p := range r.set.Pools.All() {
 		if p.Passive == nil {
 			continue
 		}
@@ -211,7 +205,7 @@ func (r *Runner) Fails(fails map[table.MemberID]uint32) {
 func (r *Runner) Passive() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, p := range r.set.Pools {
+	for _, p := range r.set.Pools.All() {
 		if p.Passive != nil {
 			return true
 		}
@@ -222,7 +216,7 @@ func (r *Runner) Passive() bool {
 // keepBans forgets the bans of members that have no passive detection any more.
 func (r *Runner) keepBans() {
 	stay := map[table.MemberID]bool{}
-	for _, p := range r.set.Pools {
+	for _, p := range r.set.Pools.All() {
 		for i := range p.Members {
 			stay[p.Members[i].ID] = p.Passive != nil
 		}
@@ -250,7 +244,7 @@ func (r *Runner) Health() map[table.MemberID]table.Health {
 		}
 	}
 	all := healthOf(why)
-	for _, p := range r.set.Pools {
+	for _, p := range r.set.Pools.All() {
 		if p.Passive == nil || len(p.Active(all)) > 0 || len(p.Active(asked)) == 0 {
 			continue
 		}
@@ -293,7 +287,7 @@ func (r *Runner) Checks() map[table.MemberID][]Check {
 			Monitor: w.target.Monitor.Path, Down: w.state.Down, Why: w.state.Reason(), Since: w.since, Asked: w.asked, Last: w.last,
 		})
 	}
-	for _, p := range r.set.Pools {
+	for _, p := range r.set.Pools.All() {
 		if p.Passive == nil {
 			continue
 		}

@@ -105,7 +105,7 @@ func TestRunnerDisturbsNothingThatStays(t *testing.T) {
 		r.Follow(bed(3, tcp("/tcp")))
 		after(15 * time.Second)
 		fewer := bed(2, tcp("/tcp"))
-		other := *fewer.Pools[1].Monitors[0]
+		other := *fewer.Pools.Get(1).Monitors[0]
 		for range 100 { // a Set a second, more often than the interval
 			r.Follow(fewer)
 			after(time.Second)
@@ -141,7 +141,7 @@ func TestRunnerWantsAllMonitorsUp(t *testing.T) {
 		http := tcp("/http")
 		http.Kind = table.MonitorHTTP
 		s := bed(1, tcp("/tcp"), http)
-		s.Pools[1].Passive = &table.Passive{Path: "/passive", MaxFails: 2, Timeout: 60}
+		s.Pools.Get(1).Passive = &table.Passive{Path: "/passive", MaxFails: 2, Timeout: 60}
 		r.Follow(s)
 		after(15 * time.Second)
 		r.Fails(map[table.MemberID]uint32{1: 2})
@@ -169,7 +169,7 @@ func TestRunnerWantsAllMonitorsUp(t *testing.T) {
 func TestRunnerBansByFailsAndTime(t *testing.T) {
 	ran(t, nil, func(r *Runner, _ *members, changes *int) {
 		s := bed(2)
-		s.Pools[1].Passive = &table.Passive{MaxFails: 3, Timeout: 10}
+		s.Pools.Get(1).Passive = &table.Passive{MaxFails: 3, Timeout: 10}
 		r.Follow(s)
 		if !r.Passive() {
 			t.Error("nobody wants fails to be counted")

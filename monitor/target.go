@@ -69,7 +69,7 @@ type use struct {
 func uses(set *table.Set) []use {
 	found := map[table.PoolID]use{}
 	for _, v := range servers(set) {
-		pool, service := set.Pools[v.Pool], set.Services[v.Service]
+		pool, service := set.Pools.Get(v.Pool), set.Services.Get(v.Service)
 		if pool == nil || service == nil || service.Port == 0 || len(pool.Monitors) == 0 {
 			continue
 		}
@@ -87,7 +87,7 @@ func uses(set *table.Set) []use {
 // servers returns all virtual servers, sorted by path.
 func servers(set *table.Set) []*table.VirtualServer {
 	var out []*table.VirtualServer
-	for _, v := range set.VIPs {
+	for _, v := range set.VIPs.All() {
 		out = append(out, v.Servers...)
 	}
 	slices.SortFunc(out, func(a, b *table.VirtualServer) int { return cmp.Compare(a.Path, b.Path) })

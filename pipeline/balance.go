@@ -84,7 +84,7 @@ type balancer struct {
 // server returns the virtual server that takes the current tuple at a VIP, nil
 // if none does. ok is false if the destination is no VIP there.
 func (w *walk) server(k table.VIPKey) (v *table.VirtualServer, ok bool) {
-	vip := w.ix.Set.VIPs[k]
+	vip := w.ix.Set.VIPs.Get(k)
 	if vip == nil {
 		return nil, false
 	}
@@ -131,7 +131,7 @@ func (w *walk) unbalanced(at balancer, v *table.VirtualServer, why Reason) bool 
 	}
 	w.rule = uint32(v.ID)
 	s := w.drop(at.stage, at.id, why)
-	s.Rule, s.Server, s.Pool = uint32(v.ID), v, w.ix.Set.Pools[v.Pool]
+	s.Rule, s.Server, s.Pool = uint32(v.ID), v, w.ix.Set.Pools.Get(v.Pool)
 	return false
 }
 

@@ -74,9 +74,9 @@ func (w *walk) gatewayIn(id table.VRFID, row *table.NATRule, before packet.Tuple
 	var ruleset table.RulesetID
 	switch w.kind(id) {
 	case table.Tier1:
-		ruleset = w.ix.Set.VRFs[id].In
+		ruleset = w.ix.Set.VRFs.Get(id).In
 	case table.Tier0:
-		if u := w.ix.Set.Uplinks[w.uplink]; u != nil {
+		if u := w.ix.Set.Uplinks.Get(w.uplink); u != nil {
 			ruleset = u.In
 		}
 	}
@@ -93,9 +93,9 @@ func (w *walk) gatewayOut(id table.VRFID, uplink table.PortID, row *table.NATRul
 	var ruleset table.RulesetID
 	switch w.kind(id) {
 	case table.Tier1:
-		ruleset = w.ix.Set.VRFs[id].Out
+		ruleset = w.ix.Set.VRFs.Get(id).Out
 	case table.Tier0:
-		if u := w.ix.Set.Uplinks[uplink]; u != nil {
+		if u := w.ix.Set.Uplinks.Get(uplink); u != nil {
 			ruleset = u.Out
 		}
 	}
@@ -153,7 +153,7 @@ func (ix *Index) decides(rulesets []table.RulesetID, q *question) *table.Rule {
 
 // first returns the first rule of a ruleset that matches, nil if none does.
 func (ix *Index) first(id table.RulesetID, q *question) *table.Rule {
-	rs := ix.Set.Rulesets[id]
+	rs := ix.Set.Rulesets.Get(id)
 	if rs == nil {
 		return nil
 	}

@@ -175,7 +175,7 @@ func (r *run) exceeded(e, o *entry) {
 // mtu returns the MTU of an uplink if it is smaller than an IP packet of n
 // bytes, else 0.
 func (r *run) mtu(out table.PortID, n int) uint16 {
-	if u := r.ix.Set.Uplinks[out]; u != nil && int(u.MTU) < n {
+	if u := r.ix.Set.Uplinks.Get(out); u != nil && int(u.MTU) < n {
 		return u.MTU
 	}
 	return 0
@@ -283,6 +283,6 @@ func (r *run) deliver(f *Flow, t packet.Tuple) {
 	res.Translated, res.Hops = f.To, f.Hops
 	s := r.res.add(StageDeliver, uint32(f.Out), t)
 	if f.NextHop != 0 {
-		s.NextHop = r.ix.Set.NextHops[f.NextHop]
+		s.NextHop = r.ix.Set.NextHops.Get(f.NextHop)
 	}
 }

@@ -40,7 +40,7 @@ func FuzzRun(f *testing.F) {
 		check(t, fab, table.PortID(from), frame)
 		res := check(t, fab, table.PortID(from), frame)
 		fab.apply(func(s *table.Set) {
-			s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATOut}].Rules[3].To = prefix("203.0.113.20/32")
+			s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATOut}).Rules[3].To = prefix("203.0.113.20/32")
 		})
 		if res.Verdict == Forward {
 			p := fab.decode(res.Frame)
@@ -78,7 +78,7 @@ func check(t *testing.T, f *fabric, from table.PortID, frame []byte) Result {
 			t.Fatalf("answer by %d, want %d", res.Out, from)
 		}
 	case Pass:
-		if f.set.Uplinks[from] == nil {
+		if f.set.Uplinks.Get(from) == nil {
 			t.Fatal("a port's frame was passed")
 		}
 	case Hold:

@@ -39,7 +39,7 @@ func NewIndex(set *table.Set) *Index {
 		realms:  map[table.RealmID]*bart.Lite{},
 		pools:   map[table.PoolID]*pool{},
 	}
-	for k, r := range set.Routes {
+	for k, r := range set.Routes.All() {
 		t := ix.routes[k.VRF]
 		if t == nil {
 			t = new(bart.Table[*table.Route])
@@ -47,17 +47,17 @@ func NewIndex(set *table.Set) *Index {
 		}
 		t.Insert(k.Prefix, r)
 	}
-	for id, s := range set.AddrSets {
+	for id, s := range set.AddrSets.All() {
 		for _, a := range s.Addrs {
 			lite(ix.members, memberKey{id, a.Realm}).Insert(a.Prefix)
 		}
 	}
-	for id, r := range set.Realms {
+	for id, r := range set.Realms.All() {
 		for _, p := range r.Prefixes {
 			lite(ix.realms, id).Insert(p)
 		}
 	}
-	for id, p := range set.Pools {
+	for id, p := range set.Pools.All() {
 		ix.pools[id] = newPool(p, set.Health)
 	}
 	return ix
@@ -99,7 +99,7 @@ func (ix *Index) Route(vrf table.VRFID, dst netip.Addr) *table.Route {
 
 // Endpoint returns the binding of addr on a segment, nil if there is none.
 func (ix *Index) Endpoint(s table.SegmentID, addr netip.Addr) *table.Endpoint {
-	return ix.Set.Endpoints[table.EndpointKey{Segment: s, Addr: addr}]
+	return ix.Set.Endpoints.Get(table.EndpointKey{Segment: s, Addr: addr})
 }
 
 // Gateway returns the router's address on s that a sender with address src
@@ -118,14 +118,14 @@ func Gateway(s *table.Segment, src netip.Addr) netip.Addr {
 
 // segmentRealm and vrfRealm return the realm of a segment and of a router.
 func (ix *Index) segmentRealm(id table.SegmentID) table.RealmID {
-	if s := ix.Set.Segments[id]; s != nil {
+	if s := ix.Set.Segments.Get(id); s != nil {
 		return s.Realm
 	}
 	return 0
 }
 
 func (ix *Index) vrfRealm(id table.VRFID) table.RealmID {
-	if v := ix.Set.VRFs[id]; v != nil {
+	if v := ix.Set.VRFs.Get(id); v != nil {
 		return v.Realm
 	}
 	return 0

@@ -86,7 +86,7 @@ func (w *walk) tooDeep(stage Stage, id table.VRFID, row *table.NATRule) bool {
 
 // row returns the first row that matches the current tuple, nil if none does.
 func (w *walk) row(id table.VRFID, dir table.NATDir, uplink table.PortID) *table.NATRule {
-	list := w.ix.Set.NAT[table.NATKey{VRF: id, Dir: dir}]
+	list := w.ix.Set.NAT.Get(table.NATKey{VRF: id, Dir: dir})
 	if list == nil {
 		return nil
 	}

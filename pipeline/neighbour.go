@@ -44,7 +44,7 @@ func (r *run) neighbour(a packet.ARP) (table.MAC, Reason) {
 	if a.Op != packet.ARPRequest {
 		return table.MAC{}, ReasonARPUnknown
 	}
-	if s := r.ix.Set.Segments[r.port.Segment]; s != nil {
+	if s := r.ix.Set.Segments.Get(r.port.Segment); s != nil {
 		for _, g := range s.Gateways {
 			if g.Addr() == a.Target {
 				return table.RouterMAC, ReasonNone

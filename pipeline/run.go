@@ -177,8 +177,8 @@ var faults = [...]Reason{
 // enter is §2 and §3.
 func (r *run) enter() {
 	id := r.in.Port
-	r.port = r.ix.Set.Ports[id]
-	uplink := r.ix.Set.Uplinks[id]
+	r.port = r.ix.Set.Ports.Get(id)
+	uplink := r.ix.Set.Uplinks.Get(id)
 	if r.port != nil && r.port.Node != 0 {
 		r.port = nil // a Node router's own port has no device
 	}

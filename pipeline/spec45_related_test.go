@@ -81,7 +81,7 @@ func TestSpec4_LaterFragmentsAreReevaluatedButNotAnswered(t *testing.T) {
 	if res := f.drop(testset.DB1, ttl(later, 1), ReasonTTLExceeded); res.Verdict != Drop {
 		t.Errorf("TTL: %s", res.Verdict)
 	}
-	f.apply(func(s *table.Set) { s.Rulesets[testset.RulesAny].Rules[0].Action = table.Reject })
+	f.apply(func(s *table.Set) { s.Rulesets.Get(testset.RulesAny).Rules[0].Action = table.Reject })
 	if res := f.drop(testset.DB1, later, ReasonDFWRule); res.Verdict != Drop {
 		t.Errorf("reject: %s", res.Verdict)
 	}
@@ -175,10 +175,10 @@ func TestSpec5_StaleEntriesAreReevaluated(t *testing.T) {
 	res := f.send(testset.App2, in)
 	e := about(testset.DB2, "10.1.2.11", res.Translated.Src.String(), res.Frame)
 	f.apply(func(s *table.Set) {
-		s.NAT[table.NATKey{VRF: testset.Blue, Dir: table.NATOut}].Rules[1].To = prefix("203.0.113.56/32")
+		s.NAT.Get(table.NATKey{VRF: testset.Blue, Dir: table.NATOut}).Rules[1].To = prefix("203.0.113.56/32")
 	})
 	f.drop(testset.DB2, e, ReasonStaleConnection)
-	f.apply(func(s *table.Set) { s.Rulesets[testset.RulesAny].Rules[0].Action = table.Reject })
+	f.apply(func(s *table.Set) { s.Rulesets.Get(testset.RulesAny).Rules[0].Action = table.Reject })
 	if res := f.drop(testset.DB2, e, ReasonDFWRule); res.Verdict != Drop {
 		t.Error(res.Verdict)
 	}

@@ -51,7 +51,7 @@ func TestSpec6_2_ADeniedConnectionStopsAndItsEntriesStay(t *testing.T) {
 	for _, action := range []table.RuleAction{table.Drop, table.Reject} {
 		f, back := established(t, testset.DB1, testset.DB2, db(syn))
 		before := f.flow(keyOf(db1Zone, db(0)))
-		f.apply(func(s *table.Set) { s.Rulesets[testset.RulesAny].Rules[0].Action = action })
+		f.apply(func(s *table.Set) { s.Rulesets.Get(testset.RulesAny).Rules[0].Action = action })
 		for _, r := range []struct {
 			from table.PortID
 			in   packet.Spec
@@ -77,7 +77,7 @@ func TestSpec6_2_ADeniedConnectionStopsAndItsEntriesStay(t *testing.T) {
 func TestSpec6_2_AnotherTranslation(t *testing.T) {
 	in := udp(testset.App2, "10.1.1.40", 5, "10.1.2.11", 53)
 	change := func(s *table.Set) {
-		s.NAT[table.NATKey{VRF: testset.Blue, Dir: table.NATOut}].Rules[1].To = prefix("203.0.113.35/32")
+		s.NAT.Get(table.NATKey{VRF: testset.Blue, Dir: table.NATOut}).Rules[1].To = prefix("203.0.113.35/32")
 	}
 	f, back := established(t, testset.App2, testset.DB2, in)
 	f.apply(change)
@@ -97,8 +97,8 @@ func TestSpec6_2_AnotherTranslation(t *testing.T) {
 func TestSpec6_2_AnotherZone(t *testing.T) {
 	f, back := established(t, testset.DB1, testset.DB2, db(syn))
 	f.apply(func(s *table.Set) { // the address moves to another port
-		s.Endpoints[table.EndpointKey{Segment: testset.DB, Addr: addr("10.1.2.11")}].Port = testset.Web1
-		s.Ports[testset.Web1].Segment = testset.DB
+		s.Endpoints.Get(table.EndpointKey{Segment: testset.DB, Addr: addr("10.1.2.11")}).Port = testset.Web1
+		s.Ports.Get(testset.Web1).Segment = testset.DB
 	})
 	f.drop(testset.DB2, back, ReasonSpoofguard)
 	if res := f.send(testset.DB1, db(ack)); !res.New || res.Out != testset.Web1 {
@@ -147,17 +147,17 @@ func TestSpec6_2_AReplyThatEndsElsewhereIsNoRoute(t *testing.T) {
 	f.forward(testset.UplinkEast, in, testset.DB2)
 	f.apply(func(s *table.Set) { // the client's address is now one of the segment
 		k := table.RouteKey{VRF: testset.Red, Prefix: prefix("192.0.2.9/32")}
-		s.Routes[k] = &table.Route{VRF: k.VRF, Prefix: k.Prefix, Kind: table.RouteVia, Segment: testset.DB, Via: addr("10.1.2.10")}
-		delete(s.Routes, table.RouteKey{VRF: testset.Red, Prefix: prefix("203.0.113.16/28")})
+		s.Routes.Put(k, &table.Route{VRF: k.VRF, Prefix: k.Prefix, Kind: table.RouteVia, Segment: testset.DB, Via: addr("10.1.2.10")})
+		s.Routes.Delete(table.RouteKey{VRF: testset.Red, Prefix: prefix("203.0.113.16/28")})
 	})
 	// uRPF at red drops the original first.
 	f.drop(testset.DB2, udp(testset.DB2, "10.1.2.11", 53, "192.0.2.9", 5), ReasonURPF)
 	f.apply(func(s *table.Set) {
 		k := table.RouteKey{VRF: testset.Red, Prefix: prefix("192.0.2.9/32")}
-		s.Routes[k] = &table.Route{VRF: k.VRF, Prefix: k.Prefix, Kind: table.RouteDown, To: testset.Blue, Via: addr("100.64.0.3")}
-		s.Routes[table.RouteKey{VRF: testset.Blue, Prefix: k.Prefix}] = &table.Route{
+		s.Routes.Put(k, &table.Route{VRF: k.VRF, Prefix: k.Prefix, Kind: table.RouteDown, To: testset.Blue, Via: addr("100.64.0.3")})
+		s.Routes.Put(table.RouteKey{VRF: testset.Blue, Prefix: k.Prefix}, &table.Route{
 			VRF: testset.Blue, Prefix: k.Prefix, Kind: table.RouteVia, Segment: testset.DMZ, Via: addr("172.16.3.10"),
-		}
+		})
 	})
 	res := f.drop(testset.DB2, udp(testset.DB2, "10.1.2.11", 53, "192.0.2.9", 5), ReasonNoRoute)
 	if s := res.Steps[len(res.Steps)-1]; s.Stage != StageFlow || res.Verdict != Drop {
@@ -167,7 +167,7 @@ func TestSpec6_2_AReplyThatEndsElsewhereIsNoRoute(t *testing.T) {
 
 func TestSpec6_2_OnlyTheWalkersRouterAnswers(t *testing.T) {
 	f, back := established(t, testset.DB1, testset.DB2, db(syn))
-	f.apply(func(s *table.Set) { delete(s.Routes, table.RouteKey{VRF: testset.Red, Prefix: prefix("10.1.2.0/24")}) })
+	f.apply(func(s *table.Set) { s.Routes.Delete(table.RouteKey{VRF: testset.Red, Prefix: prefix("10.1.2.0/24")}) })
 	// The original's way is gone: its own packets hear of it, replies do not.
 	if res := f.drop(testset.DB2, back, ReasonNoRoute); res.Verdict != Drop {
 		t.Errorf("reply: %s", res.Verdict)
@@ -193,9 +193,9 @@ func TestSpec6_PortBlock(t *testing.T) {
 		return f.send(testset.Web2, tcp(testset.Web2, "10.1.1.11", sport, "10.9.9.9", 80, syn))
 	}
 	f.apply(func(s *table.Set) { // to one next hop, and translated to 10.9.9.9 too
-		s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATOut}].Rules[0].Dst = prefix("10.200.0.0/16")
+		s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATOut}).Rules[0].Dst = prefix("10.200.0.0/16")
 		k := table.RouteKey{VRF: testset.T0, Prefix: prefix("10.9.9.9/32")}
-		s.Routes[k] = &table.Route{VRF: k.VRF, Prefix: k.Prefix, Kind: table.RouteUplink, NextHops: []table.NextHopID{testset.East}}
+		s.Routes.Put(k, &table.Route{VRF: k.VRF, Prefix: k.Prefix, Kind: table.RouteUplink, NextHops: []table.NextHopID{testset.East}})
 	})
 	if res := send(1026); res.Translated.SrcPort != 1026 {
 		t.Errorf("a free port of the block became %d", res.Translated.SrcPort)
@@ -246,10 +246,10 @@ func TestSpec6_TakenWithoutABlock(t *testing.T) {
 	// Two senders become one address.
 	f.apply(func(s *table.Set) {
 		k := table.EndpointKey{Segment: testset.App, Addr: addr("10.1.1.41")}
-		e := *s.Endpoints[table.EndpointKey{Segment: testset.App, Addr: addr("10.1.1.40")}]
+		e := *s.Endpoints.Get(table.EndpointKey{Segment: testset.App, Addr: addr("10.1.1.40")})
 		e.Addr = k.Addr
-		s.Endpoints[k] = &e
-		s.NAT[table.NATKey{VRF: testset.Blue, Dir: table.NATOut}].Rules[1].To = prefix("203.0.113.33/32")
+		s.Endpoints.Put(k, &e)
+		s.NAT.Get(table.NATKey{VRF: testset.Blue, Dir: table.NATOut}).Rules[1].To = prefix("203.0.113.33/32")
 	})
 	for _, proto := range []packet.Proto{packet.TCP, packet.SCTP, 47} {
 		first := tcp(testset.App2, "10.1.1.40", 5, "10.1.2.11", 80, syn)
@@ -263,7 +263,7 @@ func TestSpec6_TakenWithoutABlock(t *testing.T) {
 		}
 	}
 	f.apply(func(s *table.Set) {
-		r := s.NAT[table.NATKey{VRF: testset.Blue, Dir: table.NATOut}].Rules
+		r := s.NAT.Get(table.NATKey{VRF: testset.Blue, Dir: table.NATOut}).Rules
 		r[0].To, r[0].Src = prefix("203.0.113.33/32"), prefix("10.1.1.10/32")
 		r[1].To = prefix("203.0.113.33/32")
 	})
@@ -292,7 +292,7 @@ func TestSpec6_2_ADroppedReplyWalkIsAnsweredToTheReplier(t *testing.T) {
 	in := udp(outside, "192.0.2.9", 5, "172.16.3.10", 80)
 	in.Proto, in.Flags = packet.TCP, syn
 	f, back := established(t, testset.UplinkEast, testset.DMZ1, in)
-	f.apply(func(s *table.Set) { delete(s.Routes, table.RouteKey{VRF: testset.Blue, Prefix: prefix("0.0.0.0/0")}) })
+	f.apply(func(s *table.Set) { s.Routes.Delete(table.RouteKey{VRF: testset.Blue, Prefix: prefix("0.0.0.0/0")}) })
 	res := f.drop(testset.DMZ1, back, ReasonNoRoute)
 	if p := f.decode(res.Frame); res.Verdict != Answer || p.Src != addr("172.16.3.1") || p.ICMPType != packet.ICMPUnreachable {
 		t.Errorf("%s %+v", res.Verdict, p)
@@ -301,7 +301,7 @@ func TestSpec6_2_ADroppedReplyWalkIsAnsweredToTheReplier(t *testing.T) {
 
 func TestSpec6_2_AZoneThatIsGone(t *testing.T) {
 	f, back := established(t, testset.DB1, testset.DB2, db(syn))
-	f.apply(func(s *table.Set) { delete(s.Ports, testset.DB1) })
+	f.apply(func(s *table.Set) { s.Ports.Delete(testset.DB1) })
 	f.drop(testset.DB2, back, ReasonNoPort)
 	f.drop(testset.DB1, db(ack), ReasonNoPort)
 }
@@ -313,7 +313,7 @@ func TestSpec5_AnErrorWhoseTranslationIsGoneIsUnrelated(t *testing.T) {
 	back := packet.Build(udp(testset.DB2, "10.1.2.11", 53, res.Translated.Src.String(), 5))
 	r := f.raw(testset.DB2, back)
 	f.apply(func(s *table.Set) {
-		s.NAT[table.NATKey{VRF: testset.Blue, Dir: table.NATOut}].Rules[1].To = prefix("203.0.113.56/32")
+		s.NAT.Get(table.NATKey{VRF: testset.Blue, Dir: table.NATOut}).Rules[1].To = prefix("203.0.113.56/32")
 	})
 	f.drop(testset.App2, about(testset.App2, "10.1.1.40", "10.1.2.11", r.Frame), ReasonICMPUnrelated)
 	if f.st.Len() != 0 {
@@ -322,7 +322,7 @@ func TestSpec5_AnErrorWhoseTranslationIsGoneIsUnrelated(t *testing.T) {
 }
 
 func TestSpec7_InAddressIsTheFirstGatewayIfNoneHoldsTheSource(t *testing.T) {
-	s := testset.New().Segments[testset.Web]
+	s := testset.New().Segments.Get(testset.Web)
 	s.Gateways = append(s.Gateways, prefix("10.8.0.1/24"))
 	for src, want := range map[string]string{"10.8.0.9": "10.8.0.1", "10.1.1.9": "10.1.1.1", "10.9.0.9": "10.1.1.1"} {
 		if got := Gateway(s, addr(src)); got != addr(want) {

@@ -23,7 +23,7 @@ func loaded(t *testing.T) (f *fabric, res Result) {
 	f = newLBFabric(t)
 	f.base = func() *table.Set {
 		s := testset.WithLB()
-		s.Pools[testset.PoolSrv].Members = s.Pools[testset.PoolSrv].Members[:1]
+		s.Pools.Get(testset.PoolSrv).Members = s.Pools.Get(testset.PoolSrv).Members[:1]
 		return s
 	}
 	f.apply(func(*table.Set) {})
@@ -267,9 +267,9 @@ func TestSpec10_DroppedPacketsAreHits(t *testing.T) {
 func TestSpec10_CountsOfAWalkedConnection(t *testing.T) {
 	f := newFabric(t)
 	f.forward(testset.DB1, db(syn), testset.DB2)
-	f.apply(func(s *table.Set) { s.Rulesets[testset.RulesAny].Rules[0].Action = table.Drop })
+	f.apply(func(s *table.Set) { s.Rulesets.Get(testset.RulesAny).Rules[0].Action = table.Drop })
 	f.drop(testset.DB1, db(ack), ReasonDFWRule)
-	f.apply(func(s *table.Set) { s.Rulesets[testset.RulesAny].Rules[0].ID = 1999 })
+	f.apply(func(s *table.Set) { s.Rulesets.Get(testset.RulesAny).Rules[0].ID = 1999 })
 	f.forward(testset.DB1, db(ack), testset.DB2)
 	f.st.Sweep(f.now, f.set)
 	if old, now := f.st.Tally(TallyKey{TallyRule, testset.RuleAny}), f.st.Tally(TallyKey{TallyRule, 1999}); old != (Tally{}) || now != (Tally{Packets: 2, Bytes: 80}) {

@@ -11,7 +11,7 @@ import (
 
 func mtu(n uint16) func(*table.Set) {
 	return func(s *table.Set) {
-		for _, u := range s.Uplinks {
+		for _, u := range s.Uplinks.All() {
 			u.MTU = n
 		}
 	}

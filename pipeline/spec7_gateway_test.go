@@ -33,21 +33,21 @@ func gate(hang func(*table.Set), rules ...table.Rule) func(*table.Set) {
 		for _, r := range rules {
 			rs.Rules = append(rs.Rules, &r)
 		}
-		s.Rulesets[rulesGate] = rs
+		s.Rulesets.Put(rulesGate, rs)
 		hang(s)
 	}
 }
 
-func redIn(s *table.Set)   { s.VRFs[testset.Red].In = rulesGate }
-func redOut(s *table.Set)  { s.VRFs[testset.Red].Out = rulesGate }
-func blueOut(s *table.Set) { s.VRFs[testset.Blue].Out = rulesGate }
-func eastIn(s *table.Set)  { s.Uplinks[testset.UplinkEast].In = rulesGate }
-func eastOut(s *table.Set) { s.Uplinks[testset.UplinkEast].Out = rulesGate }
-func westOut(s *table.Set) { s.Uplinks[testset.UplinkWest].Out = rulesGate }
+func redIn(s *table.Set)   { s.VRFs.Get(testset.Red).In = rulesGate }
+func redOut(s *table.Set)  { s.VRFs.Get(testset.Red).Out = rulesGate }
+func blueOut(s *table.Set) { s.VRFs.Get(testset.Blue).Out = rulesGate }
+func eastIn(s *table.Set)  { s.Uplinks.Get(testset.UplinkEast).In = rulesGate }
+func eastOut(s *table.Set) { s.Uplinks.Get(testset.UplinkEast).Out = rulesGate }
+func westOut(s *table.Set) { s.Uplinks.Get(testset.UplinkWest).Out = rulesGate }
 
 // addrs gives s an address set.
 func addrs(s *table.Set, id table.AddrSetID, realm table.RealmID, p string) {
-	s.AddrSets[id] = &table.AddrSet{ID: id, Addrs: []table.RealmPrefix{{Realm: realm, Prefix: prefix(p)}}}
+	s.AddrSets.Put(id, &table.AddrSet{ID: id, Addrs: []table.RealmPrefix{{Realm: realm, Prefix: prefix(p)}}})
 }
 
 // gateway returns a rule between two address sets; 0: any.
@@ -80,7 +80,7 @@ func TestSpec7_GatewayFirewall(t *testing.T) {
 			"dnat(1 #2010) route(1) ttl(1) dnat(2 #2005) gateway_in(2 #1658) route(2) ttl(2) endpoint(101) dfw_in(201 #1008) connect(0) deliver(201)"},
 		{"in, at the uplink, allowed", gate(eastIn, anyone), testset.UplinkEast, in,
 			"dnat(1 #2010) gateway_in(1 #1658) route(1) ttl(1) dnat(2 #2005) route(2) ttl(2) endpoint(101) dfw_in(201 #1008) connect(0) deliver(201)"},
-		{"in, another uplink's is not asked", gate(func(s *table.Set) { s.Uplinks[testset.UplinkWest].In = rulesGate }), testset.UplinkEast, in,
+		{"in, another uplink's is not asked", gate(func(s *table.Set) { s.Uplinks.Get(testset.UplinkWest).In = rulesGate }), testset.UplinkEast, in,
 			"dnat(1 #2010) route(1) ttl(1) dnat(2 #2005) route(2) ttl(2) endpoint(101) dfw_in(201 #1008) connect(0) deliver(201)"},
 		{"in, without a NAT row", gate(redIn, anyone), testset.UplinkEast, udp(outside, "192.0.2.9", 5, "10.1.2.11", 53),
 			"route(1) ttl(1) gateway_in(2 #1658) route(2) ttl(2) endpoint(102) connect(0) deliver(206)"},
@@ -110,19 +110,19 @@ func TestSpec7_GatewayFirewall(t *testing.T) {
 			"dnat(1 #2010) route(1) ttl(1) dnat(2 #2005) gateway_in(2 #1658) route(2) ttl(2) endpoint(101) dfw_in(201 #1008) connect(0) deliver(201)"},
 		{"in, external", gate(func(s *table.Set) {
 			redIn(s)
-			s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATIn}].Rules[0].Match = table.MatchExternal
+			s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATIn}).Rules[0].Match = table.MatchExternal
 			addrs(s, setServers, table.AnyRealm, "203.0.113.17/32")
 		}, gateway(ruleWeb, table.Allow, setClients, setServers, port(80))), testset.UplinkEast, in,
 			"dnat(1 #2010) route(1) ttl(1) dnat(2 #2005) gateway_in(2 #1657) route(2) ttl(2) endpoint(101) dfw_in(201 #1008) connect(0) deliver(201)"},
 		{"in, bypass", gate(func(s *table.Set) {
 			redIn(s)
-			s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATIn}].Rules[0].Match = table.MatchBypass
+			s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATIn}).Rules[0].Match = table.MatchBypass
 		}), testset.UplinkEast, in,
 			"dnat(1 #2010) route(1) ttl(1) dnat(2 #2005) route(2) ttl(2) endpoint(101) dfw_in(201 #1008) connect(0) deliver(201)"},
 		{"in, bypass by an exempting row", gate(func(s *table.Set) {
 			redIn(s)
-			s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATIn}].Rules[2].Match = table.MatchBypass
-			delete(s.Routes, table.RouteKey{VRF: testset.Red, Prefix: prefix("203.0.113.16/28")})
+			s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATIn}).Rules[2].Match = table.MatchBypass
+			s.Routes.Delete(table.RouteKey{VRF: testset.Red, Prefix: prefix("203.0.113.16/28")})
 		}), testset.UplinkEast, tcp(outside, "192.0.2.9", 5, "203.0.113.19", 80, syn),
 			"route(1) ttl(1) dnat(2 #2006) route(2) ttl(2) route(2 no_route)"},
 		{"out, at the Tier-1, before SNAT", gate(redOut, anyone), testset.Web2, out,
@@ -133,32 +133,32 @@ func TestSpec7_GatewayFirewall(t *testing.T) {
 			"spoofguard(202) dfw_out(202 #1007) route(2) ttl(2) snat(2 #2004) route(1) ttl(1) connect(0) deliver(214)"},
 		{"out, the inner source", gate(func(s *table.Set) {
 			redOut(s)
-			s.AddrSets[setClients].Addrs[0] = table.RealmPrefix{Realm: testset.RealmRed, Prefix: prefix("10.1.1.11/32")}
+			s.AddrSets.Get(setClients).Addrs[0] = table.RealmPrefix{Realm: testset.RealmRed, Prefix: prefix("10.1.1.11/32")}
 		}, gateway(ruleReject, table.Reject, setClients, 0), anyone), testset.Web2, out,
 			"spoofguard(202) dfw_out(202 #1007) route(2) ttl(2) gateway_out(2 #1656 gateway_rule)"},
 		{"out, external: the translated source", gate(func(s *table.Set) {
 			redOut(s)
-			s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATOut}].Rules[3].Match = table.MatchExternal
-			s.AddrSets[setClients].Addrs[0].Prefix = prefix("203.0.113.16/32")
+			s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATOut}).Rules[3].Match = table.MatchExternal
+			s.AddrSets.Get(setClients).Addrs[0].Prefix = prefix("203.0.113.16/32")
 		}, gateway(ruleDeny, table.Drop, setClients, 0), anyone), testset.Web2, out,
 			"spoofguard(202) dfw_out(202 #1007) route(2) ttl(2) gateway_out(2 #1655 gateway_rule)"},
 		{"out, external and exempt: the inner source", gate(func(s *table.Set) {
 			redOut(s)
-			r := &s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATOut}].Rules[1]
+			r := &s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATOut}).Rules[1]
 			r.Match = table.MatchExternal
-			s.AddrSets[setClients].Addrs[0] = table.RealmPrefix{Realm: testset.RealmRed, Prefix: prefix("10.1.2.11/32")}
+			s.AddrSets.Get(setClients).Addrs[0] = table.RealmPrefix{Realm: testset.RealmRed, Prefix: prefix("10.1.2.11/32")}
 		}, gateway(ruleDeny, table.Drop, setClients, 0), anyone), testset.DB2, udp(testset.DB2, "10.1.2.11", 1, "192.0.2.9", 53),
 			"spoofguard(206) route(2) ttl(2) gateway_out(2 #1655 gateway_rule)"},
 		{"out, bypass", gate(func(s *table.Set) {
 			redOut(s)
-			s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATOut}].Rules[3].Match = table.MatchBypass
+			s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATOut}).Rules[3].Match = table.MatchBypass
 		}), testset.Web2, out,
 			"spoofguard(202) dfw_out(202 #1007) route(2) ttl(2) snat(2 #2004) route(1) ttl(1) connect(0) deliver(214)"},
 		{"never between two segments of one Tier-1", gate(func(s *table.Set) { redIn(s); redOut(s) }), testset.Web1, tcp(testset.Web1, "10.1.1.10", 5, "10.1.2.10", 3306, syn),
 			"spoofguard(201) dfw_out(201 #1007) route(2) ttl(2) endpoint(102) dfw_in(205 #1011) connect(0) deliver(205)"},
 		{"the Tier-0's are not asked between Tier-1s", gate(func(s *table.Set) { eastIn(s); eastOut(s); westOut(s) }), testset.App2, tcp(testset.App2, "10.1.1.40", 5, "10.1.2.11", 9, syn),
 			"spoofguard(208) dfw_out(208 #1013) route(3) ttl(3) snat(3 #2008) route(1) ttl(1) route(2) ttl(2) endpoint(102) connect(0) deliver(206)"},
-		{"not of a Node", gate(func(s *table.Set) { s.VRFs[testset.Node].In, s.VRFs[testset.Node].Out = rulesGate, rulesGate }),
+		{"not of a Node", gate(func(s *table.Set) { s.VRFs.Get(testset.Node).In, s.VRFs.Get(testset.Node).Out = rulesGate, rulesGate }),
 			testset.DB1, tcp(testset.DB1, "10.1.2.10", 5, "10.200.1.10", 80, syn),
 			"spoofguard(205) dfw_out(205 #1013) route(2) ttl(2) endpoint(101) dfw_in(204 #1013) route(4) ttl(4) endpoint(105) dfw_in(210 #1013) connect(0) deliver(210)"},
 	}
@@ -166,7 +166,7 @@ func TestSpec7_GatewayFirewall(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			f := newFabric(t)
 			f.apply(func(s *table.Set) {
-				s.VRFs[testset.Red].Realm, s.VRFs[testset.Blue].Realm = testset.RealmRed, testset.RealmBlue
+				s.VRFs.Get(testset.Red).Realm, s.VRFs.Get(testset.Blue).Realm = testset.RealmRed, testset.RealmBlue
 				addrs(s, setClients, table.AnyRealm, "192.0.2.9/32")
 				addrs(s, setServers, testset.RealmRed, "10.1.1.10/32")
 				addrs(s, setBlueApp, testset.RealmBlue, "10.1.1.10/32")
@@ -216,7 +216,7 @@ func TestSpec7_GatewayRejectIsAnswered(t *testing.T) {
 func TestSpec7_GatewayFirewallIsStateful(t *testing.T) {
 	allow, deny := gateway(ruleWeb, table.Allow, 0, 0), gateway(ruleDeny, table.Drop, 0, 0)
 	f := newFabric(t)
-	f.apply(gate(func(s *table.Set) { redIn(s); s.VRFs[testset.Red].Out = 652 }, allow)) // 652 is missing: it denies
+	f.apply(gate(func(s *table.Set) { redIn(s); s.VRFs.Get(testset.Red).Out = 652 }, allow)) // 652 is missing: it denies
 	in := tcp(outside, "192.0.2.9", 5, "10.1.2.11", 80, syn)
 	res := f.send(testset.UplinkEast, in)
 	if res.Verdict != Forward {
@@ -248,7 +248,7 @@ func TestSpec7_GatewayFirewallAndVirtualServers(t *testing.T) {
 		t.Error(path(res))
 	}
 	// The other Tier-1 asks about what it gets.
-	f.apply(gate(func(s *table.Set) { s.VRFs[testset.Blue].In = rulesGate }))
+	f.apply(gate(func(s *table.Set) { s.VRFs.Get(testset.Blue).In = rulesGate }))
 	res = f.drop(testset.UplinkEast, in, ReasonGatewayDefaultDeny)
 	if last := res.Steps[len(res.Steps)-1]; last.ID != uint32(testset.Blue) {
 		t.Error(path(res))

@@ -14,7 +14,7 @@ import (
 const rulesNothing table.RulesetID = 660
 
 func nothing(s *table.Set) {
-	s.Rulesets[rulesNothing] = &table.Ruleset{ID: rulesNothing, Rules: []*table.Rule{{ID: 1660, Action: table.Drop, AnyRemote: true}}}
+	s.Rulesets.Put(rulesNothing, &table.Ruleset{ID: rulesNothing, Rules: []*table.Rule{{ID: 1660, Action: table.Drop, AnyRemote: true}}})
 }
 
 // shutIn and shutOut give an endpoint that ruleset for one direction, and
@@ -22,14 +22,14 @@ func nothing(s *table.Set) {
 func shutIn(segment table.SegmentID, a string) func(*table.Set) {
 	return func(s *table.Set) {
 		nothing(s)
-		s.Endpoints[table.EndpointKey{Segment: segment, Addr: addr(a)}].In = []table.RulesetID{rulesNothing}
+		s.Endpoints.Get(table.EndpointKey{Segment: segment, Addr: addr(a)}).In = []table.RulesetID{rulesNothing}
 	}
 }
 
 func shutOut(segment table.SegmentID, a string) func(*table.Set) {
 	return func(s *table.Set) {
 		nothing(s)
-		s.Endpoints[table.EndpointKey{Segment: segment, Addr: addr(a)}].Out = []table.RulesetID{rulesNothing}
+		s.Endpoints.Get(table.EndpointKey{Segment: segment, Addr: addr(a)}).Out = []table.RulesetID{rulesNothing}
 	}
 }
 
@@ -64,7 +64,7 @@ func TestSpec7_OwnTraffic(t *testing.T) {
 		{"another member by the cluster address", change(out, admin0Of(testset.PoolCluster)), testset.Srv1, srv1To(first, syn),
 			"spoofguard(231) dlb(231 #715 round_robin) dfw_out(231 #1660 dfw_rule)"},
 		{"a Node's port is not that of its pods", change(shutIn(testset.Web, "10.1.1.20"), func(s *table.Set) {
-			s.Pools[testset.PoolSrv].Members[0].Addr = addr("10.1.1.20")
+			s.Pools.Get(testset.PoolSrv).Members[0].Addr = addr("10.1.1.20")
 		}), testset.Pod1, tcp(testset.Pod1, "10.200.1.10", 40000, other, 80, syn),
 			"spoofguard(210) dfw_out(210 #1013) route(4) ttl(4) snat(4 #2013) spoofguard(204) dfw_out(204 #1013) route(2) lb(2 #711 round_robin) route(2) ttl(2) endpoint(101) dfw_in(204 #1660 dfw_rule)"},
 	}
@@ -81,7 +81,7 @@ func TestSpec7_OwnTraffic(t *testing.T) {
 
 // admin0Of takes the first member of a pool out.
 func admin0Of(id table.PoolID) func(*table.Set) {
-	return func(s *table.Set) { s.Pools[id].Members[0].Admin = table.MemberDisabled }
+	return func(s *table.Set) { s.Pools.Get(id).Members[0].Admin = table.MemberDisabled }
 }
 
 // Isolation that comes later cuts the connections of others and not its own:

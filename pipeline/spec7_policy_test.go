@@ -69,7 +69,7 @@ func TestSpec7_RejectIsAnsweredFromTheDestinationAsWritten(t *testing.T) {
 		t.Errorf("%s %+v", res.Verdict, p)
 	}
 	// A translated destination does not show.
-	f.apply(func(s *table.Set) { s.Rulesets[testset.RulesWebIn].Rules[0].Action = table.Reject })
+	f.apply(func(s *table.Set) { s.Rulesets.Get(testset.RulesWebIn).Rules[0].Action = table.Reject })
 	res = f.drop(testset.UplinkEast, tcp(outside, "198.18.0.9", 7, "192.0.2.100", 80, packet.SYN), ReasonDFWRule)
 	if p := f.decode(res.Frame); res.Verdict != Answer || res.Out != testset.UplinkEast || p.Src != addr("192.0.2.100") || p.SrcPort != 80 {
 		t.Errorf("%s %+v", res.Verdict, p)
@@ -106,9 +106,9 @@ func TestSpec7_PoolByHashOfTheAddressBefore(t *testing.T) {
 		for last := range byte(40) {
 			a := [4]byte{10, 1, 1, 100 + last}
 			k := table.EndpointKey{Segment: testset.App, Addr: addr4(a)}
-			e := *s.Endpoints[table.EndpointKey{Segment: testset.App, Addr: addr("10.1.1.40")}]
+			e := *s.Endpoints.Get(table.EndpointKey{Segment: testset.App, Addr: addr("10.1.1.40")})
 			e.Addr = k.Addr
-			s.Endpoints[k] = &e
+			s.Endpoints.Put(k, &e)
 		}
 	})
 	used := map[string]bool{}
@@ -130,7 +130,7 @@ func TestSpec7_PoolByHashOfTheAddressBefore(t *testing.T) {
 func TestSpec7_ToPortOnlyForTCPAndUDP(t *testing.T) {
 	f := newFabric(t)
 	f.apply(func(s *table.Set) {
-		r := &s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATIn}].Rules[0]
+		r := &s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATIn}).Rules[0]
 		r.Service = table.Service{}
 	})
 	in := tcp(outside, "198.18.0.9", 7, "203.0.113.17", 90, 0)
@@ -141,7 +141,7 @@ func TestSpec7_ToPortOnlyForTCPAndUDP(t *testing.T) {
 	}
 	udpIn := udp(outside, "198.18.0.9", 7, "203.0.113.17", 90)
 	f.apply(func(s *table.Set) {
-		r := &s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATIn}].Rules[0]
+		r := &s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATIn}).Rules[0]
 		r.Service, r.ToPort = table.Service{}, 5000
 	})
 	if p := f.forward(testset.UplinkEast, udpIn, testset.Web1); p.DstPort != 5000 {
@@ -153,7 +153,7 @@ func TestSpec7_ThirdTranslationIsNATDepth(t *testing.T) {
 	f := newFabric(t)
 	f.apply(func(s *table.Set) {
 		k := table.NATKey{VRF: testset.T0, Dir: table.NATOut}
-		rules := s.NAT[k].Rules
+		rules := s.NAT.Get(k).Rules
 		rules[0].Iface = 0
 	})
 	res := f.drop(testset.Pod1, udp(testset.Pod1, "10.200.1.10", 40000, "192.0.2.10", 53), ReasonNATDepth)
@@ -162,7 +162,7 @@ func TestSpec7_ThirdTranslationIsNATDepth(t *testing.T) {
 		t.Errorf("#%d %s", res.Rule, path(res))
 	}
 	f.apply(func(s *table.Set) {
-		in := s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATIn}]
+		in := s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATIn})
 		in.Rules[0].To = prefix("10.1.1.20/32")
 		in.Rules[0].ToPort = 30080
 	})
@@ -174,14 +174,14 @@ func TestSpec7_ThirdTranslationIsNATDepth(t *testing.T) {
 
 func TestSpec7_MissesInTheSetDrop(t *testing.T) {
 	f := newFabric(t)
-	f.apply(func(s *table.Set) { delete(s.NextHops, testset.East); delete(s.NextHops, testset.West) })
+	f.apply(func(s *table.Set) { s.NextHops.Delete(testset.East); s.NextHops.Delete(testset.West) })
 	f.drop(testset.DB1, udp(testset.DB1, "10.1.2.10", 1, "192.0.2.9", 2), ReasonNoRoute)
-	f.apply(func(s *table.Set) { delete(s.Ports, testset.DB2) })
+	f.apply(func(s *table.Set) { s.Ports.Delete(testset.DB2) })
 	f.drop(testset.DB1, udp(testset.DB1, "10.1.2.10", 1, "10.1.2.11", 2), ReasonNoEndpoint)
-	f.apply(func(s *table.Set) { delete(s.Ports, testset.NodeUp) })
+	f.apply(func(s *table.Set) { s.Ports.Delete(testset.NodeUp) })
 	f.drop(testset.Pod1, udp(testset.Pod1, "10.200.1.10", 1, "10.1.2.11", 2), ReasonNoRoute)
-	f.apply(func(s *table.Set) { clear(s.VRFs); clear(s.Routes); clear(s.Segments) })
+	f.apply(func(s *table.Set) { s.VRFs.Clear(); s.Routes.Clear(); s.Segments.Clear() })
 	f.drop(testset.DB1, udp(testset.DB1, "10.1.2.10", 1, "10.1.2.11", 2), ReasonNoGateway)
-	f.apply(func(s *table.Set) { clear(s.Rulesets) })
+	f.apply(func(s *table.Set) { s.Rulesets.Clear() })
 	f.drop(testset.DB1, udp(testset.DB1, "10.1.2.10", 1, "10.1.2.11", 2), ReasonDFWDefaultDeny)
 }

@@ -22,7 +22,7 @@ var memberPorts = map[table.MemberID]table.PortID{
 // snat changes what source the members of a pool see.
 func snat(id table.PoolID, mode table.SNATMode, addrs ...string) func(*table.Set) {
 	return func(s *table.Set) {
-		p := s.Pools[id]
+		p := s.Pools.Get(id)
 		p.SNAT = mode
 		for _, a := range addrs {
 			p.SNATAddrs = append(p.SNATAddrs, addr(a))
@@ -32,7 +32,7 @@ func snat(id table.PoolID, mode table.SNATMode, addrs ...string) func(*table.Set
 
 // server returns a virtual server of a set, which may be changed.
 func server(s *table.Set, id table.VirtualServerID) *table.VirtualServer {
-	for _, v := range s.VIPs {
+	for _, v := range s.VIPs.All() {
 		for _, srv := range v.Servers {
 			if srv.ID == id {
 				return srv
@@ -120,7 +120,7 @@ func TestSpec7_VIP(t *testing.T) {
 				if b.Verdict != Forward || b.Translated.String() != r.back {
 					t.Fatalf("reply: %s %s, want %s: %s", b.Verdict, b.Translated, r.back, path(b))
 				}
-				if b.Out != r.from && f.set.Uplinks[r.from] == nil {
+				if b.Out != r.from && f.set.Uplinks.Get(r.from) == nil {
 					t.Fatalf("reply by %d", b.Out)
 				}
 				f.apply(r.change)
@@ -203,7 +203,7 @@ func TestSpec7_VIPWithoutAServer(t *testing.T) {
 func TestSpec7_VIPWhoseMemberIsTheRouterItself(t *testing.T) {
 	for _, a := range []string{"10.1.1.1", "203.0.113.20", "203.0.113.24"} {
 		f := newLBFabric(t)
-		f.apply(func(s *table.Set) { s.Pools[testset.PoolDNS].Members[0].Addr = addr(a) })
+		f.apply(func(s *table.Set) { s.Pools.Get(testset.PoolDNS).Members[0].Addr = addr(a) })
 		res := f.drop(testset.Web1, udp(testset.Web1, "10.1.1.10", 5, "203.0.113.24", 53), ReasonNoListener)
 		want := "spoofguard(201) dfw_out(201 #1007) route(2) lb(2 #712 round_robin) route(2) local(2 no_listener)"
 		if res.Verdict != Drop || path(res) != want {
@@ -233,8 +233,8 @@ func TestSpec7_URPFAndVIPs(t *testing.T) {
 func TestSpec8_OncePerPath(t *testing.T) {
 	f := newLBFabric(t)
 	f.apply(func(s *table.Set) {
-		s.Pools[testset.PoolCluster].Members[0].Addr = testset.VIPRed
-		s.Pools[testset.PoolCluster].Members[0].Port = 80
+		s.Pools.Get(testset.PoolCluster).Members[0].Addr = testset.VIPRed
+		s.Pools.Get(testset.PoolCluster).Members[0].Port = 80
 	})
 	res := f.drop(testset.Srv1, tcp(testset.Srv1, "10.1.3.11", 5, "10.96.0.10", 80, syn), ReasonNATDepth)
 	if res.Rule != uint32(testset.VSWeb) || path(res) != "spoofguard(231) dlb(231 #715 round_robin) dfw_out(231 #1013) route(2) lb(2 #711 nat_depth)" {
@@ -246,8 +246,8 @@ func TestSpec8_TranslationsCountForNATDepth(t *testing.T) {
 	f := newLBFabric(t)
 	// Two destination translations before: the Tier-0's and red's.
 	dnat := func(s *table.Set) {
-		s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATIn}].Rules[0].To = prefix("203.0.113.24/32")
-		s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATIn}].Rules[0].ToPort = 0
+		s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATIn}).Rules[0].To = prefix("203.0.113.24/32")
+		s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATIn}).Rules[0].ToPort = 0
 	}
 	f.apply(dnat)
 	in := tcp(outside, "192.0.2.9", 5, "192.0.2.100", 80, syn)
@@ -258,8 +258,8 @@ func TestSpec8_TranslationsCountForNATDepth(t *testing.T) {
 	// One before is fine; then one behind is the third.
 	f.forward(testset.UplinkEast, tcp(outside, "192.0.2.9", 5, "203.0.113.17", 80, syn), testset.Srv1)
 	f.apply(func(s *table.Set) {
-		s.NAT[table.NATKey{VRF: testset.T0, Dir: table.NATIn}].Rules[0].To = prefix("203.0.113.24/32")
-		m := &s.Pools[testset.PoolSrv].Members[1]
+		s.NAT.Get(table.NATKey{VRF: testset.T0, Dir: table.NATIn}).Rules[0].To = prefix("203.0.113.24/32")
+		m := &s.Pools.Get(testset.PoolSrv).Members[1]
 		m.Addr, m.Port = addr("10.1.1.20"), 30080
 	})
 	res = f.drop(testset.UplinkEast, in, ReasonNATDepth)
@@ -329,8 +329,8 @@ func TestSpec8_DistributedVIP(t *testing.T) {
 func TestSpec7_ViaVIP(t *testing.T) {
 	f := newLBFabric(t)
 	only := func(s *table.Set) {
-		s.Rulesets[650] = &table.Ruleset{ID: 650, Rules: []*table.Rule{{ID: 1650, Action: table.Allow, AnyRemote: true, ViaVIP: true}}}
-		s.Endpoints[table.EndpointKey{Segment: testset.Srv, Addr: addr("10.1.3.11")}].In = []table.RulesetID{650}
+		s.Rulesets.Put(650, &table.Ruleset{ID: 650, Rules: []*table.Rule{{ID: 1650, Action: table.Allow, AnyRemote: true, ViaVIP: true}}})
+		s.Endpoints.Get(table.EndpointKey{Segment: testset.Srv, Addr: addr("10.1.3.11")}).In = []table.RulesetID{650}
 	}
 	f.apply(only)
 	direct := tcp(testset.Web1, "10.1.1.10", 5, "10.1.3.11", 8080, syn)

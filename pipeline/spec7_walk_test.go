@@ -135,16 +135,16 @@ func TestSpec7_URPFFromATier1IsStrict(t *testing.T) {
 		{"discarded", "10.9.9.9", func(*table.Set) {}},
 		{"of the Tier-0 itself", "198.51.100.2", func(*table.Set) {}},
 		{"of the Tier-0's NAT", "192.0.2.100", func(*table.Set) {}},
-		{"nowhere", "192.0.2.9", func(s *table.Set) { delete(s.Routes, table.RouteKey{VRF: testset.T0, Prefix: prefix("0.0.0.0/0")}) }},
+		{"nowhere", "192.0.2.9", func(s *table.Set) { s.Routes.Delete(table.RouteKey{VRF: testset.T0, Prefix: prefix("0.0.0.0/0")}) }},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			f := newFabric(t)
 			f.apply(func(s *table.Set) {
 				k := table.EndpointKey{Segment: testset.DMZ, Addr: addr(r.src)}
-				e := *s.Endpoints[table.EndpointKey{Segment: testset.DMZ, Addr: addr("172.16.3.10")}]
+				e := *s.Endpoints.Get(table.EndpointKey{Segment: testset.DMZ, Addr: addr("172.16.3.10")})
 				e.Addr = k.Addr
-				s.Endpoints[k] = &e
+				s.Endpoints.Put(k, &e)
 				r.change(s)
 			})
 			res := f.drop(testset.DMZ1, udp(testset.DMZ1, r.src, 1, "198.18.0.9", 2), ReasonURPF)
@@ -159,9 +159,9 @@ func TestSpec7_URPFAtTheNode(t *testing.T) {
 	f := newFabric(t)
 	f.apply(func(s *table.Set) {
 		k := table.EndpointKey{Segment: testset.Web, Addr: addr("10.200.1.11")}
-		e := *s.Endpoints[table.EndpointKey{Segment: testset.Web, Addr: addr("10.1.1.11")}]
+		e := *s.Endpoints.Get(table.EndpointKey{Segment: testset.Web, Addr: addr("10.1.1.11")})
 		e.Addr = k.Addr
-		s.Endpoints[k] = &e
+		s.Endpoints.Put(k, &e)
 	})
 	res := f.drop(testset.Web2, to(tcp(testset.Web2, "10.200.1.11", 1, "10.1.1.20", 30080, packet.SYN), testset.NodeUp), ReasonURPF)
 	if s := res.Steps[len(res.Steps)-1]; s.Stage != StageURPF || s.ID != uint32(testset.Node) {
@@ -173,7 +173,7 @@ func TestSpec7_RouterLoopAfterEightRouters(t *testing.T) {
 	f := newFabric(t)
 	f.apply(func(s *table.Set) {
 		k := table.RouteKey{VRF: testset.Red, Prefix: prefix("10.7.0.0/16")}
-		s.Routes[k] = &table.Route{VRF: testset.Red, Prefix: k.Prefix, Kind: table.RouteDown, To: testset.Red, Via: addr("100.64.0.1")}
+		s.Routes.Put(k, &table.Route{VRF: testset.Red, Prefix: k.Prefix, Kind: table.RouteDown, To: testset.Red, Via: addr("100.64.0.1")})
 	})
 	res := f.drop(testset.Web1, udp(testset.Web1, "10.1.1.10", 1, "10.7.0.1", 2), ReasonURPF)
 	if res.Steps[len(res.Steps)-1].Stage != StageURPF {
@@ -182,9 +182,9 @@ func TestSpec7_RouterLoopAfterEightRouters(t *testing.T) {
 	f.apply(func(s *table.Set) {
 		for _, r := range []struct{ vrf, to table.VRFID }{{testset.Red, testset.T0}, {testset.T0, testset.Red}} {
 			k := table.RouteKey{VRF: r.vrf, Prefix: prefix("10.7.0.0/16")}
-			s.Routes[k] = &table.Route{VRF: r.vrf, Prefix: k.Prefix, Kind: table.RouteDown, To: r.to, Via: addr("100.64.0.1")}
+			s.Routes.Put(k, &table.Route{VRF: r.vrf, Prefix: k.Prefix, Kind: table.RouteDown, To: r.to, Via: addr("100.64.0.1")})
 		}
-		delete(s.Routes, table.RouteKey{VRF: testset.Red, Prefix: prefix("10.1.1.0/24")})
+		s.Routes.Delete(table.RouteKey{VRF: testset.Red, Prefix: prefix("10.1.1.0/24")})
 	})
 	res = f.drop(testset.Web1, udp(testset.Web1, "10.1.1.10", 1, "10.7.0.1", 2), ReasonRouterLoop)
 	hops := 0
@@ -268,7 +268,7 @@ func TestSpec7_NextHopByHashOfTheOriginalTuple(t *testing.T) {
 		if Hash(packet.Tuple{Src: in.Src, Dst: in.Dst, Proto: packet.UDP, SrcPort: in.SrcPort, DstPort: 53})%2 == 1 {
 			want = testset.West
 		}
-		if res.NextHop != want || res.Out != f.set.NextHops[want].Uplink {
+		if res.NextHop != want || res.Out != f.set.NextHops.Get(want).Uplink {
 			t.Fatalf("port %d: next hop %d by %d, want %d", in.SrcPort, res.NextHop, res.Out, want)
 		}
 		seen[want]++

@@ -18,20 +18,20 @@ func change(cs ...func(*table.Set)) func(*table.Set) {
 }
 
 func algorithm(a table.Algorithm) func(*table.Set) {
-	return func(s *table.Set) { s.Pools[testset.PoolSrv].Algorithm = a }
+	return func(s *table.Set) { s.Pools.Get(testset.PoolSrv).Algorithm = a }
 }
 
 // members changes all members of PoolSrv, i is 0, 1, 2.
 func members(c func(i int, m *table.Member)) func(*table.Set) {
 	return func(s *table.Set) {
-		for i := range s.Pools[testset.PoolSrv].Members {
-			c(i, &s.Pools[testset.PoolSrv].Members[i])
+		for i := range s.Pools.Get(testset.PoolSrv).Members {
+			c(i, &s.Pools.Get(testset.PoolSrv).Members[i])
 		}
 	}
 }
 
 func admin(i int, a table.AdminState) func(*table.Set) {
-	return func(s *table.Set) { s.Pools[testset.PoolSrv].Members[i].Admin = a }
+	return func(s *table.Set) { s.Pools.Get(testset.PoolSrv).Members[i].Admin = a }
 }
 
 // down is what monitors find out about members.
@@ -101,7 +101,7 @@ func TestSpec8_RoundRobin(t *testing.T) {
 		{"one is full", members(func(i int, m *table.Member) { m.MaxConns = uint32(i) }), "123131111"},
 		{"backup waits", members(func(i int, m *table.Member) { m.Backup = i == 0 }), "2323"},
 		{"backup helps if nobody is left", change(members(func(i int, m *table.Member) { m.Backup = i == 0 }), down(testset.MemberSrv2, testset.MemberSrv3)), "11"},
-		{"backup helps if too few are left", change(members(func(i int, m *table.Member) { m.Backup = i == 0 }), down(testset.MemberSrv2), func(s *table.Set) { s.Pools[testset.PoolSrv].MinActive = 2 }), "3131"},
+		{"backup helps if too few are left", change(members(func(i int, m *table.Member) { m.Backup = i == 0 }), down(testset.MemberSrv2), func(s *table.Set) { s.Pools.Get(testset.PoolSrv).MinActive = 2 }), "3131"},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestSpec8_RoundRobin(t *testing.T) {
 func TestSpec8_TurnsCountConnections(t *testing.T) {
 	f := newLBFabric(t)
 	f.apply(func(s *table.Set) {
-		s.Endpoints[table.EndpointKey{Segment: testset.Srv, Addr: addr("10.1.3.12")}].In = nil
+		s.Endpoints.Get(table.EndpointKey{Segment: testset.Srv, Addr: addr("10.1.3.12")}).In = nil
 	})
 	if got := f.turns(1, WhyRoundRobin); got != "1" {
 		t.Fatal(got)
@@ -143,7 +143,7 @@ func TestSpec8_TurnsCountConnections(t *testing.T) {
 func TestSpec8_SlotsLookedAt(t *testing.T) {
 	// 64 slots in turn are looked at: the 65th would have room.
 	many := func(s *table.Set) {
-		p := s.Pools[testset.PoolSrv]
+		p := s.Pools.Get(testset.PoolSrv)
 		m := p.Members[0]
 		p.Members = nil
 		for i := range 300 {
@@ -209,7 +209,7 @@ func TestSpec8_LeastConnections(t *testing.T) {
 func TestSpec8_IPHash(t *testing.T) {
 	f := newLBFabric(t)
 	f.apply(algorithm(table.IPHash))
-	slots := f.set.Pools[testset.PoolSrv].Slots(nil)
+	slots := f.set.Pools.Get(testset.PoolSrv).Slots(nil)
 	first, used := map[string]table.MemberID{}, map[table.MemberID]bool{}
 	clients := []string{"198.18.0.1", "198.18.0.2", "198.18.0.3", "198.18.0.4", "198.18.0.5", "198.18.0.6", "198.18.0.7", "198.18.0.8"}
 	for round := range uint16(3) {
@@ -248,7 +248,7 @@ func TestSpec8_IPHash(t *testing.T) {
 func TestSpec8_IPHashOfTheSourceAsItComes(t *testing.T) {
 	f := newLBFabric(t)
 	f.apply(algorithm(table.IPHash))
-	slots := f.set.Pools[testset.PoolSrv].Slots(nil)
+	slots := f.set.Pools.Get(testset.PoolSrv).Slots(nil)
 	res := f.send(testset.Web2, tcp(testset.Web2, "10.1.1.11", 1025, "192.0.2.200", 80, syn))
 	want := memberPorts[slots[HashAddr(addr("203.0.113.16"))%uint32(len(slots))]]
 	if res.Out != want {
@@ -259,8 +259,8 @@ func TestSpec8_IPHashOfTheSourceAsItComes(t *testing.T) {
 func TestSpec8_Access(t *testing.T) {
 	limit := change(web(func(v *table.VirtualServer) { v.Access = 660 }), func(s *table.Set) {
 		addrs(s, setClients, testset.RealmRed, "10.1.1.10/32")
-		s.VRFs[testset.Red].Realm = testset.RealmRed
-		s.Rulesets[660] = &table.Ruleset{ID: 660, Rules: []*table.Rule{{ID: 1660, Action: table.Allow, Remote: []table.AddrSetID{setClients}}}}
+		s.VRFs.Get(testset.Red).Realm = testset.RealmRed
+		s.Rulesets.Put(660, &table.Ruleset{ID: 660, Rules: []*table.Rule{{ID: 1660, Action: table.Allow, Remote: []table.AddrSetID{setClients}}}})
 	})
 	f := newLBFabric(t)
 	f.apply(limit)
@@ -277,7 +277,7 @@ func TestSpec8_Access(t *testing.T) {
 	// Blue's 10.1.1.10 is another one.
 	f.drop(testset.UplinkEast, tcp(outside, "198.18.0.9", 7, "203.0.113.24", 80, syn), ReasonLBAccess)
 	// A drop in the list, and a list that is missing.
-	f.apply(change(limit, func(s *table.Set) { s.Rulesets[660].Rules[0].Action = table.Drop }))
+	f.apply(change(limit, func(s *table.Set) { s.Rulesets.Get(660).Rules[0].Action = table.Drop }))
 	f.drop(testset.Web1, web1ToVIP(6, syn), ReasonLBAccess)
 	f.drop(testset.Web1, web1ToVIP(5, ack), ReasonLBAccess) // who has a member is asked again
 	f.apply(web(func(v *table.VirtualServer) { v.Access = 661 }))
@@ -314,9 +314,9 @@ func TestSpec8_NoMember(t *testing.T) {
 	rows := map[string]func(*table.Set){
 		"all down":        down(testset.MemberSrv1, testset.MemberSrv2, testset.MemberSrv3),
 		"all drain":       members(func(_ int, m *table.Member) { m.Admin = table.MemberDraining }),
-		"empty pool":      func(s *table.Set) { s.Pools[testset.PoolSrv].Members = nil },
+		"empty pool":      func(s *table.Set) { s.Pools.Get(testset.PoolSrv).Members = nil },
 		"no pool":         web(func(v *table.VirtualServer) { v.Pool = 0 }),
-		"an unknown pool": func(s *table.Set) { delete(s.Pools, testset.PoolSrv) },
+		"an unknown pool": func(s *table.Set) { s.Pools.Delete(testset.PoolSrv) },
 	}
 	for name, c := range rows {
 		f := newLBFabric(t)
@@ -383,7 +383,7 @@ func TestSpec8_Persistence(t *testing.T) {
 	})))
 	expect("198.18.0.1", 9, testset.MemberSrv2, WhyRoundRobin)
 	f.apply(change(sticky, func(s *table.Set) {
-		p := s.Pools[testset.PoolSrv]
+		p := s.Pools.Get(testset.PoolSrv)
 		p.Members = []table.Member{p.Members[0], p.Members[2]}
 	}))
 	expect("198.18.0.1", 10, testset.MemberSrv1, WhyRoundRobin)

@@ -49,13 +49,13 @@ func TestSpec8_NewIsNotKeptByWhoIsDown(t *testing.T) {
 func TestSpec8_GoneMember(t *testing.T) {
 	for name, c := range map[string]func(*table.Set){
 		"disabled": admin(0, table.MemberDisabled),
-		"removed":  func(s *table.Set) { p := s.Pools[testset.PoolSrv]; p.Members = p.Members[1:] },
+		"removed":  func(s *table.Set) { p := s.Pools.Get(testset.PoolSrv); p.Members = p.Members[1:] },
 		"another pool": web(func(v *table.VirtualServer) {
 			v.Pool = testset.PoolDNS // the same address and, below, port: another member
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := change(c, func(s *table.Set) { s.Pools[testset.PoolDNS].Members[0].Port = 8080 })
+			c := change(c, func(s *table.Set) { s.Pools.Get(testset.PoolDNS).Members[0].Port = 8080 })
 			f := newLBFabric(t)
 			res := f.send(testset.Web1, web1ToVIP(5, syn))
 			f.forward(testset.Srv1, answerTo(res, synAck), testset.Web1)
@@ -86,7 +86,7 @@ func TestSpec8_GoneMember(t *testing.T) {
 	in := udp(testset.Web1, "10.1.1.10", 5, "203.0.113.24", 53)
 	f.forward(testset.Web1, in, testset.Srv1)
 	f.apply(func(s *table.Set) {
-		s.Pools[testset.PoolDNS].Members[0].ID, s.Pools[testset.PoolDNS].Members[0].Addr = 799, addr("10.1.3.12")
+		s.Pools.Get(testset.PoolDNS).Members[0].ID, s.Pools.Get(testset.PoolDNS).Members[0].Addr = 799, addr("10.1.3.12")
 	})
 	f.forward(testset.Web1, in, testset.Srv2)
 }
@@ -95,7 +95,7 @@ func TestSpec8_GoneMember(t *testing.T) {
 // the end of the way.
 func TestSpec8_ResetComesBeforeStrict(t *testing.T) {
 	f := newLBFabric(t)
-	f.apply(func(s *table.Set) { s.Rulesets[testset.RulesWebOut].Rules[2].Strict = true })
+	f.apply(func(s *table.Set) { s.Rulesets.Get(testset.RulesWebOut).Rules[2].Strict = true })
 	if res := f.drop(testset.Web1, web1ToVIP(5, ack), ReasonTCPState); res.Verdict != Answer {
 		t.Error(res.Verdict)
 	}
@@ -110,7 +110,7 @@ func TestSpec8_SourcesHaveABlockOfPorts(t *testing.T) {
 		t.Errorf("port 80 became %d, want %d: %s", low.Translated.SrcPort, want, path(low))
 	}
 	// Two clients with one port at one member.
-	f.apply(change(snat(testset.PoolSrv, table.SNATAutoMap), func(s *table.Set) { p := s.Pools[testset.PoolSrv]; p.Members = p.Members[:1] }))
+	f.apply(change(snat(testset.PoolSrv, table.SNATAutoMap), func(s *table.Set) { p := s.Pools.Get(testset.PoolSrv); p.Members = p.Members[:1] }))
 	first := f.send(testset.Web1, web1ToVIP(5000, syn))
 	second := f.send(testset.Web2, tcp(testset.Web2, "10.1.1.11", 5000, "203.0.113.24", 80, syn))
 	if first.Translated.SrcPort != 5000 || second.Verdict != Forward || second.Translated.SrcPort == 5000 {

@@ -99,7 +99,7 @@ func TestSpec9_NeverAnswered(t *testing.T) {
 	if res := f.drop(testset.DB1, ttl(rst, 1), ReasonTTLExceeded); res.Verdict != Drop || len(res.Frame) != 0 {
 		t.Errorf("reset: %s", res.Verdict)
 	}
-	f.apply(func(s *table.Set) { s.Rulesets[testset.RulesAny].Rules[0].Action = table.Reject })
+	f.apply(func(s *table.Set) { s.Rulesets.Get(testset.RulesAny).Rules[0].Action = table.Reject })
 	if res := f.drop(testset.DB1, rst, ReasonDFWRule); res.Verdict != Drop || len(res.Frame) != 0 {
 		t.Errorf("rejected reset: %s", res.Verdict)
 	}

@@ -67,7 +67,7 @@ func isOpen(f, peer *Flow) bool {
 // forget drops loads and tallies of what set does not have.
 func (s *State) forget(set *table.Set) {
 	members := map[table.MemberID]bool{}
-	for _, p := range set.Pools {
+	for _, p := range set.Pools.All() {
 		for i := range p.Members {
 			members[p.Members[i].ID] = true
 		}
@@ -78,7 +78,7 @@ func (s *State) forget(set *table.Set) {
 		}
 	}
 	for id := range s.turns {
-		if set.Pools[id] == nil {
+		if set.Pools.Get(id) == nil {
 			delete(s.turns, id)
 		}
 	}

@@ -116,17 +116,17 @@ func (s *State) settle(e, peer *entry) {
 // inUse returns the keys of all that a Set can count.
 func inUse(set *table.Set) map[TallyKey]bool {
 	out := map[TallyKey]bool{}
-	for _, rs := range set.Rulesets {
+	for _, rs := range set.Rulesets.All() {
 		for _, r := range rs.Rules {
 			out[TallyKey{TallyRule, r.ID}] = true
 		}
 	}
-	for _, l := range set.NAT {
+	for _, l := range set.NAT.All() {
 		for i := range l.Rules {
 			out[TallyKey{TallyNAT, l.Rules[i].ID}] = true
 		}
 	}
-	for _, v := range set.VIPs {
+	for _, v := range set.VIPs.All() {
 		for _, srv := range v.Servers {
 			out[TallyKey{TallyServer, uint32(srv.ID)}] = true
 		}

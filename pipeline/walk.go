@@ -82,7 +82,7 @@ func (w *walk) start(zone Zone, in table.PortID) bool {
 		w.sources[0] = w.t.Src
 	}
 	if zone.Port != 0 {
-		p := w.ix.Set.Ports[zone.Port]
+		p := w.ix.Set.Ports.Get(zone.Port)
 		if p == nil || p.Node != 0 {
 			w.drop(StageParse, uint32(zone.Port), ReasonNoPort)
 			return false
@@ -90,7 +90,7 @@ func (w *walk) start(zone Zone, in table.PortID) bool {
 		w.from = zone.Port
 		return w.segment(p)
 	}
-	u := w.ix.Set.Uplinks[in]
+	u := w.ix.Set.Uplinks.Get(in)
 	if u == nil || u.VRF != zone.VRF {
 		w.drop(StageParse, uint32(in), ReasonNoPort)
 		return false
@@ -101,7 +101,7 @@ func (w *walk) start(zone Zone, in table.PortID) bool {
 
 // segment enters the segment of p from p.
 func (w *walk) segment(p *table.Port) bool {
-	src, s := w.t.Src, w.ix.Set.Segments[p.Segment]
+	src, s := w.t.Src, w.ix.Set.Segments.Get(p.Segment)
 	if w.mode == modeReply {
 		w.undoneByDLB(p)
 	} else if !w.leavePort(p, s) {
@@ -277,7 +277,7 @@ func (w *walk) leave(id table.VRFID, r *table.Route) bool {
 func (w *walk) leaveByUplink(id table.VRFID, r *table.Route) bool {
 	var nh *table.NextHop
 	if n := uint32(len(r.NextHops)); n > 0 {
-		nh = w.ix.Set.NextHops[r.NextHops[Hash(w.original)%n]]
+		nh = w.ix.Set.NextHops.Get(r.NextHops[Hash(w.original)%n])
 	}
 	if nh == nil {
 		w.unreachable(StageRoute, uint32(id), ReasonNoRoute, packet.ICMPNetUnreachable).Route = r
@@ -295,8 +295,8 @@ func (w *walk) leaveByNodePort(id table.VRFID, r *table.Route) bool {
 		return false
 	}
 	var p *table.Port
-	if v := w.ix.Set.VRFs[id]; v != nil {
-		p = w.ix.Set.Ports[v.NodePort]
+	if v := w.ix.Set.VRFs.Get(id); v != nil {
+		p = w.ix.Set.Ports.Get(v.NodePort)
 	}
 	if p == nil {
 		w.unreachable(StageRoute, uint32(id), ReasonNoRoute, packet.ICMPNetUnreachable).Route = r
@@ -346,7 +346,7 @@ func (w *walk) spoofed(id table.VRFID) bool {
 }
 
 func (w *walk) kind(id table.VRFID) table.VRFKind {
-	if v := w.ix.Set.VRFs[id]; v != nil {
+	if v := w.ix.Set.VRFs.Get(id); v != nil {
 		return v.Kind
 	}
 	return 0
@@ -386,7 +386,7 @@ func (w *walk) untranslate(id table.VRFID) {
 // packet's sender made of its own source.
 func (w *walk) undoneByDLB(p *table.Port) {
 	e := w.ix.Endpoint(p.Segment, w.t.Src)
-	if !w.served || !w.routed || e == nil || e.DLB == 0 || w.ix.Set.VIPs[table.VIPKey{DLB: e.DLB, Addr: w.t.Dst}] == nil {
+	if !w.served || !w.routed || e == nil || e.DLB == 0 || w.ix.Set.VIPs.Get(table.VIPKey{DLB: e.DLB, Addr: w.t.Dst}) == nil {
 		return
 	}
 	if before, ok := w.before(w.t.Dst); ok {
@@ -449,12 +449,12 @@ func (w *walk) endpoint(segment table.SegmentID, addr netip.Addr) bool {
 }
 
 func (w *walk) deliver(d *table.Endpoint) bool {
-	p := w.ix.Set.Ports[d.Port]
+	p := w.ix.Set.Ports.Get(d.Port)
 	if p == nil {
 		w.drop(StageEndpoint, uint32(d.Segment), ReasonNoEndpoint).Endpoint = d
 		return false
 	}
-	if s := w.ix.Set.Segments[d.Segment]; w.mode != modeReply && s != nil && s.Monitor != 0 {
+	if s := w.ix.Set.Segments.Get(d.Segment); w.mode != modeReply && s != nil && s.Monitor != 0 {
 		w.drop(StageEndpoint, uint32(d.Segment), ReasonNoEndpoint).Endpoint = d
 		return false
 	}

@@ -2,7 +2,6 @@ package table
 
 import (
 	"cmp"
-	"maps"
 	"reflect"
 	"slices"
 )
@@ -47,8 +46,8 @@ func (d *Difference) Len() int {
 }
 
 // Diff returns what differs from before to after; nil stands for an empty Set.
-// Cost O(objects) of the maps that the Sets do not share, and a comparison of
-// the content of those objects that they do not share by pointer.
+// Cost: see Map.Differing, and a comparison of the content of those objects that
+// the Sets do not share by pointer.
 func Diff(before, after *Set) *Difference {
 	if before == nil {
 		before = &Set{}
@@ -75,22 +74,16 @@ func Diff(before, after *Set) *Difference {
 	}
 }
 
-func delta[K comparable, V any](before, after map[K]*V, compare func(a, b K) int) Delta[K] {
+func delta[K comparable, V any](before, after Map[K, V], compare func(a, b K) int) Delta[K] {
 	var d Delta[K]
-	if reflect.ValueOf(before).Pointer() == reflect.ValueOf(after).Pointer() {
-		return d
-	}
-	for k, v := range after {
-		switch old, ok := before[k]; {
-		case !ok:
+	for k := range before.Differing(after) {
+		switch old, new := before.Get(k), after.Get(k); {
+		case old == nil:
 			d.Added = append(d.Added, k)
-		case old != v && !reflect.DeepEqual(old, v):
-			d.Changed = append(d.Changed, k)
-		}
-	}
-	for k := range before {
-		if _, ok := after[k]; !ok {
+		case new == nil:
 			d.Removed = append(d.Removed, k)
+		case !reflect.DeepEqual(old, new):
+			d.Changed = append(d.Changed, k)
 		}
 	}
 	for _, list := range [][]K{d.Added, d.Changed, d.Removed} {
@@ -100,10 +93,10 @@ func delta[K comparable, V any](before, after map[K]*V, compare func(a, b K) int
 }
 
 // sortedValues returns the objects of a map in the order of their keys.
-func sortedValues[K comparable, V any](m map[K]*V, compare func(a, b K) int) []*V {
-	out := make([]*V, 0, len(m))
-	for _, k := range slices.SortedFunc(maps.Keys(m), compare) {
-		out = append(out, m[k])
+func sortedValues[K comparable, V any](m Map[K, V], compare func(a, b K) int) []*V {
+	out := make([]*V, 0, m.Len())
+	for _, k := range slices.SortedFunc(m.Keys(), compare) {
+		out = append(out, m.Get(k))
 	}
 	return out
 }

@@ -92,20 +92,20 @@ func Decode(data []byte) (*Set, error) {
 	sets, err := d.rulesets()
 	for _, e := range []error{
 		err,
-		index("ports", s.Ports, d.Ports, portKey),
-		index("uplinks", s.Uplinks, d.Uplinks, uplinkKey),
-		index("segments", s.Segments, d.Segments, segmentKey),
-		index("endpoints", s.Endpoints, d.Endpoints, endpointKey),
-		index("vrfs", s.VRFs, d.VRFs, vrfKey),
-		index("routes", s.Routes, d.Routes, routeKey),
-		index("next hops", s.NextHops, d.NextHops, nextHopKey),
-		index("nat", s.NAT, d.NAT, natKey),
-		index("realms", s.Realms, d.Realms, realmKey),
-		index("address sets", s.AddrSets, d.AddrSets, addrSetKey),
-		index("rulesets", s.Rulesets, sets, rulesetKey),
-		index("services", s.Services, d.Services, serviceKey),
-		index("vips", s.VIPs, d.VIPs, vipKey),
-		index("pools", s.Pools, d.Pools, poolKey),
+		index("ports", &s.Ports, d.Ports, portKey),
+		index("uplinks", &s.Uplinks, d.Uplinks, uplinkKey),
+		index("segments", &s.Segments, d.Segments, segmentKey),
+		index("endpoints", &s.Endpoints, d.Endpoints, endpointKey),
+		index("vrfs", &s.VRFs, d.VRFs, vrfKey),
+		index("routes", &s.Routes, d.Routes, routeKey),
+		index("next hops", &s.NextHops, d.NextHops, nextHopKey),
+		index("nat", &s.NAT, d.NAT, natKey),
+		index("realms", &s.Realms, d.Realms, realmKey),
+		index("address sets", &s.AddrSets, d.AddrSets, addrSetKey),
+		index("rulesets", &s.Rulesets, sets, rulesetKey),
+		index("services", &s.Services, d.Services, serviceKey),
+		index("vips", &s.VIPs, d.VIPs, vipKey),
+		index("pools", &s.Pools, d.Pools, poolKey),
 		complete(d.VIPs, d.Pools),
 	} {
 		if e != nil {
@@ -211,17 +211,19 @@ func complete(vips []*VIP, pools []*Pool) error {
 	return nil
 }
 
-func index[K comparable, V any](name string, to map[K]*V, list []*V, key func(*V) K) error {
+func index[K comparable, V any](name string, to *Map[K, V], list []*V, key func(*V) K) error {
+	all := to.Edit()
 	for i, v := range list {
 		if v == nil {
 			return fmt.Errorf("%s[%d]: is null", name, i)
 		}
 		k := key(v)
-		if _, twice := to[k]; twice {
+		if all.Get(k) != nil {
 			return fmt.Errorf("%s[%d]: %v: is given twice", name, i, k)
 		}
-		to[k] = v
+		all.Put(k, v)
 	}
+	*to = all.Map()
 	return nil
 }
 

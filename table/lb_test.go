@@ -152,7 +152,7 @@ func TestSlotsAreDeterministic(t *testing.T) {
 
 func TestServerAndMember(t *testing.T) {
 	s := full()
-	v := s.VIPs[VIPKey{VRF: 12, Addr: netip.MustParseAddr("172.16.1.1")}]
+	v := s.VIPs.Get(VIPKey{VRF: 12, Addr: netip.MustParseAddr("172.16.1.1")})
 	for _, tt := range []struct {
 		proto uint8
 		port  uint16
@@ -166,10 +166,10 @@ func TestServerAndMember(t *testing.T) {
 			t.Errorf("protocol %d port %d: server %d, want %d", tt.proto, tt.port, got, tt.want)
 		}
 	}
-	if m := s.Pools[60].Member(81); m != &s.Pools[60].Members[1] {
+	if m := s.Pools.Get(60).Member(81); m != &s.Pools.Get(60).Members[1] {
 		t.Errorf("member 81: got %v", m)
 	}
-	if m := s.Pools[60].Member(82); m != nil {
+	if m := s.Pools.Get(60).Member(82); m != nil {
 		t.Errorf("member 82: got %v", m)
 	}
 	sick := s.WithHealth(downAt(80))

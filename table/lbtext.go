@@ -21,12 +21,12 @@ func (r GateRow) Row() []string { return []string{r.Path, r.In, r.Out, r.MTU} }
 // GateRows lists by path the links and uplinks that have rulesets or an MTU.
 func (s *Set) GateRows() []GateRow {
 	var out []GateRow
-	for _, v := range s.VRFs {
+	for _, v := range s.VRFs.All() {
 		if v.In != 0 || v.Out != 0 {
 			out = append(out, GateRow{short(v.Path), idText(v.In), idText(v.Out), ""})
 		}
 	}
-	for _, u := range s.Uplinks {
+	for _, u := range s.Uplinks.All() {
 		if u.In != 0 || u.Out != 0 || u.MTU != 0 {
 			out = append(out, GateRow{short(u.Path), idText(u.In), idText(u.Out), idText(uint32(u.MTU))})
 		}
@@ -46,16 +46,16 @@ func (r ServiceRow) Row() []string { return []string{r.Path, r.At, r.Monitors} }
 // ServiceRows lists load balancers by path.
 func (s *Set) ServiceRows() []ServiceRow {
 	at := map[LBServiceID]int{}
-	for _, e := range s.Endpoints {
+	for _, e := range s.Endpoints.All() {
 		at[e.DLB]++
 	}
 	var out []ServiceRow
-	for _, v := range s.Services {
+	for _, v := range s.Services.All() {
 		r := ServiceRow{short(v.Path), s.vrf(v.VRF), ""}
 		if v.VRF == 0 {
 			r.At = fmt.Sprintf("%d endpoints", at[v.ID])
 		}
-		if p := s.Ports[v.Port]; p != nil {
+		if p := s.Ports.Get(v.Port); p != nil {
 			r.Monitors = short(p.Path)
 		}
 		out = append(out, r)
@@ -84,7 +84,7 @@ func (s *Set) VIPRows() []VIPRow {
 	for _, v := range all {
 		for _, server := range v.Servers {
 			r := VIPRow{s.at(v.Key), v.Key.Addr.String(), join(server.Services), short(server.Path), idText(server.Pool), serverFlags(server)}
-			if p := s.Pools[server.Pool]; p != nil {
+			if p := s.Pools.Get(server.Pool); p != nil {
 				r.Pool = short(p.Path)
 			}
 			out = append(out, r)
@@ -98,7 +98,7 @@ func (s *Set) at(k VIPKey) string {
 	if k.DLB == 0 {
 		return s.vrf(k.VRF)
 	}
-	if v := s.Services[k.DLB]; v != nil {
+	if v := s.Services.Get(k.DLB); v != nil {
 		return short(v.Path)
 	}
 	return idText(k.DLB)
@@ -135,7 +135,7 @@ func (r PoolRow) Row() []string {
 // PoolRows lists pools by path.
 func (s *Set) PoolRows() []PoolRow {
 	var out []PoolRow
-	for _, p := range s.Pools {
+	for _, p := range s.Pools.All() {
 		r := PoolRow{short(p.Path), p.Algorithm.String(), p.SNAT.String(), idText(p.MinActive), ""}
 		if p.SNAT == SNATPool {
 			r.SNAT = join(p.SNATAddrs)

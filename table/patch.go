@@ -35,8 +35,7 @@ type Patch struct {
 }
 
 // MakePatch returns what changes from before to after; nil stands for an empty
-// Set. It shares objects with after. Cost: see Diff; maps and objects that the
-// Sets share are not looked into.
+// Set. It shares objects with after. Cost: see Diff.
 func MakePatch(before, after *Set) *Patch {
 	if before == nil {
 		before = &Set{}
@@ -73,34 +72,29 @@ func addrSetRows(s *AddrSet) *[]RealmPrefix { return &s.Addrs }
 func rulesetRows(s *Ruleset) *[]*Rule       { return &s.Rules }
 
 // edits returns what changes from before to after.
-func edits[K comparable, V any](before, after map[K]*V, compare func(a, b K) int) edit[K, V] {
-	if reflect.ValueOf(before).Pointer() == reflect.ValueOf(after).Pointer() {
-		return edit[K, V]{}
-	}
+func edits[K comparable, V any](before, after Map[K, V], compare func(a, b K) int) edit[K, V] {
 	var put []K
 	var e edit[K, V]
-	for k, v := range after {
-		if old, ok := before[k]; !ok || old != v && !reflect.DeepEqual(old, v) {
-			put = append(put, k)
-		}
-	}
-	for k := range before {
-		if _, ok := after[k]; !ok {
+	for k := range before.Differing(after) {
+		switch old, new := before.Get(k), after.Get(k); {
+		case new == nil:
 			e.Gone = append(e.Gone, k)
+		case old == nil || !reflect.DeepEqual(old, new):
+			put = append(put, k)
 		}
 	}
 	slices.SortFunc(put, compare)
 	slices.SortFunc(e.Gone, compare)
 	for _, k := range put {
-		e.Put = append(e.Put, after[k])
+		e.Put = append(e.Put, after.Get(k))
 	}
 	return e
 }
 
 // resplice takes those objects out of put of whose list a small part changed.
-func resplice[K, T comparable, V any](put []*V, before map[K]*V, key func(*V) K, rows func(*V) *[]T) (whole []*V, some []respliced[V, T]) {
+func resplice[K, T comparable, V any](put []*V, before Map[K, V], key func(*V) K, rows func(*V) *[]T) (whole []*V, some []respliced[V, T]) {
 	for _, v := range put {
-		if old := before[key(v)]; old != nil {
+		if old := before.Get(key(v)); old != nil {
 			if list, small := splices(*rows(old), *rows(v)); small {
 				head := *v
 				*rows(&head) = nil

@@ -2,10 +2,8 @@ package table
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -44,14 +42,14 @@ func patched(t *testing.T, before, after *Set) (*Set, []byte) {
 func TestPatch(t *testing.T) {
 	other := full()
 	other.Node = "host2"
-	delete(other.Ports, 8)
-	other.Ports[1] = &Port{ID: 1, Path: "/infra/segments/web/ports/new"}
-	other.Segments[5].VNI++
-	delete(other.Endpoints, EndpointKey{5, netip.MustParseAddr("10.1.0.5")})
-	other.AddrSets[3].Addrs = append(other.AddrSets[3].Addrs, RealmPrefix{AnyRealm, netip.MustParsePrefix("10.10.0.0/16")})
-	other.Rulesets[22].Rules = slices.Insert(slices.Clone(other.Rulesets[22].Rules), 1, &Rule{ID: 9, Action: Drop})
-	delete(other.VIPs, VIPKey{DLB: 41, Addr: netip.MustParseAddr("10.96.0.1")})
-	other.Pools[60].Members[1].Weight = 3
+	other.Ports.Delete(8)
+	other.Ports.Put(1, &Port{ID: 1, Path: "/infra/segments/web/ports/new"})
+	other.Segments.Get(5).VNI++
+	other.Endpoints.Delete(EndpointKey{5, netip.MustParseAddr("10.1.0.5")})
+	other.AddrSets.Get(3).Addrs = append(other.AddrSets.Get(3).Addrs, RealmPrefix{AnyRealm, netip.MustParsePrefix("10.10.0.0/16")})
+	other.Rulesets.Get(22).Rules = slices.Insert(slices.Clone(other.Rulesets.Get(22).Rules), 1, &Rule{ID: 9, Action: Drop})
+	other.VIPs.Delete(VIPKey{DLB: 41, Addr: netip.MustParseAddr("10.96.0.1")})
+	other.Pools.Get(60).Members[1].Weight = 3
 	other.Timeouts.ICMP++
 	for _, tt := range []struct {
 		name          string
@@ -88,18 +86,18 @@ func TestPatch(t *testing.T) {
 func TestPatchSharesWhatStays(t *testing.T) {
 	before := full()
 	after := *before
-	after.Ports = map[PortID]*Port{7: before.Ports[7]}
+	after.Ports = MapOf(map[PortID]*Port{7: before.Ports.Get(7)})
 	got, data := patched(t, before, &after)
 	if string(data) != `{"Node":"host1","Ports":{"Gone":[6,8]}}` {
 		t.Errorf("patch: %s", data)
 	}
-	if got.Ports[7] != before.Ports[7] {
+	if got.Ports.Get(7) != before.Ports.Get(7) {
 		t.Error("a port that stays was copied")
 	}
-	if reflect.ValueOf(got.Routes).Pointer() != reflect.ValueOf(before.Routes).Pointer() {
+	if !got.Routes.Same(before.Routes) {
 		t.Error("a map that stays was copied")
 	}
-	if len(before.Ports) != 3 {
+	if before.Ports.Len() != 3 {
 		t.Error("the Set before was changed")
 	}
 }
@@ -113,13 +111,15 @@ func TestPatchOfLongLists(t *testing.T) {
 		all.Addrs = append(all.Addrs, RealmPrefix{0, netip.PrefixFrom(addr, 32)})
 		rules.Rules = append(rules.Rules, &Rule{ID: uint32(i + 1), Name: fmt.Sprint("r", i), Action: Allow})
 	}
-	before.AddrSets[1], before.Rulesets[2] = all, rules
+	before.AddrSets.Put(1, all)
+	before.Rulesets.Put(2, rules)
 	fewer, other := *all, *rules
 	fewer.Name, fewer.Addrs = "most", slices.Delete(slices.Clone(all.Addrs), 17, 19)
 	fewer.Addrs = slices.Insert(fewer.Addrs, 4000, RealmPrefix{3, netip.MustParsePrefix("10.9.0.0/32")})
 	other.Rules = slices.Clone(rules.Rules)
 	other.Rules[9], other.Rules[4999] = other.Rules[4999], &Rule{ID: 9, Name: "other", Action: Drop}
-	after.AddrSets[1], after.Rulesets[2] = &fewer, &other
+	after.AddrSets.Put(1, &fewer)
+	after.Rulesets.Put(2, &other)
 	got, data := patched(t, before, after)
 	if diff := cmp.Diff(after, got, addresses); diff != "" {
 		t.Errorf("patched Set differs (-want +got):\n%s", diff)
@@ -238,17 +238,17 @@ func BenchmarkPatchOnePort(b *testing.B) {
 	for i := range 20000 {
 		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		id := PortID(i + 1)
-		before.Ports[id] = &Port{ID: id, Path: fmt.Sprint("/infra/segments/s/ports/", i)}
-		before.Endpoints[EndpointKey{1, addr}] = &Endpoint{Segment: 1, Addr: addr, Port: id}
+		before.Ports.Put(id, &Port{ID: id, Path: fmt.Sprint("/infra/segments/s/ports/", i)})
+		before.Endpoints.Put(EndpointKey{1, addr}, &Endpoint{Segment: 1, Addr: addr, Port: id})
 		all.Addrs = append(all.Addrs, RealmPrefix{0, netip.PrefixFrom(addr, 32)})
 	}
-	before.AddrSets[1] = all
+	before.AddrSets.Put(1, all)
 	after := *before
 	addr, more := netip.MustParseAddr("10.9.0.0"), *all
 	more.Addrs = append(slices.Clone(all.Addrs), RealmPrefix{0, netip.PrefixFrom(addr, 32)})
-	after.Ports, after.Endpoints, after.AddrSets = maps.Clone(before.Ports), maps.Clone(before.Endpoints), map[AddrSetID]*AddrSet{1: &more}
-	after.Ports[99999] = &Port{ID: 99999}
-	after.Endpoints[EndpointKey{1, addr}] = &Endpoint{Segment: 1, Addr: addr, Port: 99999}
+	after.Ports, after.Endpoints, after.AddrSets = before.Ports, before.Endpoints, MapOf(map[AddrSetID]*AddrSet{1: &more})
+	after.Ports.Put(99999, &Port{ID: 99999})
+	after.Endpoints.Put(EndpointKey{1, addr}, &Endpoint{Segment: 1, Addr: addr, Port: 99999})
 	var data []byte
 	b.Run("make", func(b *testing.B) {
 		for b.Loop() {

@@ -130,20 +130,20 @@ func (p *Patch) check() error {
 		rulesets = append(rulesets, r.To)
 	}
 	for _, err := range []error{
-		index("ports", map[PortID]*Port{}, p.ports.Put, portKey),
-		index("uplinks", map[PortID]*Uplink{}, p.uplinks.Put, uplinkKey),
-		index("segments", map[SegmentID]*Segment{}, p.segments.Put, segmentKey),
-		index("endpoints", map[EndpointKey]*Endpoint{}, p.endpoints.Put, endpointKey),
-		index("vrfs", map[VRFID]*VRF{}, p.vrfs.Put, vrfKey),
-		index("routes", map[RouteKey]*Route{}, p.routes.Put, routeKey),
-		index("next hops", map[NextHopID]*NextHop{}, p.nextHops.Put, nextHopKey),
-		index("nat", map[NATKey]*NATList{}, p.nat.Put, natKey),
-		index("realms", map[RealmID]*Realm{}, p.realms.Put, realmKey),
-		index("address sets", map[AddrSetID]*AddrSet{}, addrSets, addrSetKey),
-		index("rulesets", map[RulesetID]*Ruleset{}, rulesets, rulesetKey),
-		index("services", map[LBServiceID]*LBService{}, p.services.Put, serviceKey),
-		index("vips", map[VIPKey]*VIP{}, p.vips.Put, vipKey),
-		index("pools", map[PoolID]*Pool{}, p.pools.Put, poolKey),
+		index("ports", new(Map[PortID, Port]), p.ports.Put, portKey),
+		index("uplinks", new(Map[PortID, Uplink]), p.uplinks.Put, uplinkKey),
+		index("segments", new(Map[SegmentID, Segment]), p.segments.Put, segmentKey),
+		index("endpoints", new(Map[EndpointKey, Endpoint]), p.endpoints.Put, endpointKey),
+		index("vrfs", new(Map[VRFID, VRF]), p.vrfs.Put, vrfKey),
+		index("routes", new(Map[RouteKey, Route]), p.routes.Put, routeKey),
+		index("next hops", new(Map[NextHopID, NextHop]), p.nextHops.Put, nextHopKey),
+		index("nat", new(Map[NATKey, NATList]), p.nat.Put, natKey),
+		index("realms", new(Map[RealmID, Realm]), p.realms.Put, realmKey),
+		index("address sets", new(Map[AddrSetID, AddrSet]), addrSets, addrSetKey),
+		index("rulesets", new(Map[RulesetID, Ruleset]), rulesets, rulesetKey),
+		index("services", new(Map[LBServiceID, LBService]), p.services.Put, serviceKey),
+		index("vips", new(Map[VIPKey, VIP]), p.vips.Put, vipKey),
+		index("pools", new(Map[PoolID, Pool]), p.pools.Put, poolKey),
 	} {
 		if err != nil {
 			return err

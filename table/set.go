@@ -2,7 +2,8 @@
 //
 // A Set is the only thing that forwarders, tracers and printers read. The
 // objects in it are immutable once published: a new Set shares the unchanged
-// ones by pointer, so that Diff can skip them.
+// ones by pointer, and the parts of its Maps that have no others, so that Diff can
+// skip them.
 package table
 
 import "net/netip"
@@ -35,20 +36,20 @@ var RouterMAC = MAC{0x02, 0x50, 0x56, 0x56, 0x44, 0x52}
 // Set is all that one node must do. The zero value drops everything.
 type Set struct {
 	Node      string
-	Ports     map[PortID]*Port
-	Uplinks   map[PortID]*Uplink
-	Segments  map[SegmentID]*Segment
-	Endpoints map[EndpointKey]*Endpoint
-	VRFs      map[VRFID]*VRF
-	Routes    map[RouteKey]*Route
-	NextHops  map[NextHopID]*NextHop
-	NAT       map[NATKey]*NATList
-	Realms    map[RealmID]*Realm
-	AddrSets  map[AddrSetID]*AddrSet
-	Rulesets  map[RulesetID]*Ruleset
-	Services  map[LBServiceID]*LBService
-	VIPs      map[VIPKey]*VIP
-	Pools     map[PoolID]*Pool
+	Ports     Map[PortID, Port]
+	Uplinks   Map[PortID, Uplink]
+	Segments  Map[SegmentID, Segment]
+	Endpoints Map[EndpointKey, Endpoint]
+	VRFs      Map[VRFID, VRF]
+	Routes    Map[RouteKey, Route]
+	NextHops  Map[NextHopID, NextHop]
+	NAT       Map[NATKey, NATList]
+	Realms    Map[RealmID, Realm]
+	AddrSets  Map[AddrSetID, AddrSet]
+	Rulesets  Map[RulesetID, Ruleset]
+	Services  Map[LBServiceID, LBService]
+	VIPs      Map[VIPKey, VIP]
+	Pools     Map[PoolID, Pool]
 	Timeouts  Timeouts
 	// Health is what the node's monitors found out; compile leaves it nil. A
 	// member without a row is up. See WithHealth.
@@ -344,24 +345,5 @@ func DefaultTimeouts() Timeouts {
 	}
 }
 
-// NewSet returns an empty Set for a node with all maps made.
-func NewSet(node string) *Set {
-	return &Set{
-		Node:      node,
-		Ports:     map[PortID]*Port{},
-		Uplinks:   map[PortID]*Uplink{},
-		Segments:  map[SegmentID]*Segment{},
-		Endpoints: map[EndpointKey]*Endpoint{},
-		VRFs:      map[VRFID]*VRF{},
-		Routes:    map[RouteKey]*Route{},
-		NextHops:  map[NextHopID]*NextHop{},
-		NAT:       map[NATKey]*NATList{},
-		Realms:    map[RealmID]*Realm{},
-		AddrSets:  map[AddrSetID]*AddrSet{},
-		Rulesets:  map[RulesetID]*Ruleset{},
-		Services:  map[LBServiceID]*LBService{},
-		VIPs:      map[VIPKey]*VIP{},
-		Pools:     map[PoolID]*Pool{},
-		Timeouts:  DefaultTimeouts(),
-	}
-}
+// NewSet returns an empty Set for a node.
+func NewSet(node string) *Set { return &Set{Node: node, Timeouts: DefaultTimeouts()} }

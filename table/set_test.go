@@ -19,56 +19,56 @@ func full() *Set {
 	}
 	last := &Rule{ID: 2, Path: "/infra/domains/default/security-policies/last/rules/last", Name: "last", Action: Drop, AnyRemote: true}
 	s := NewSet("host1")
-	s.Ports[7] = &Port{ID: 7, Path: "/infra/segments/web/ports/a", Name: "a", Segment: 5, MAC: MAC{2, 0, 0, 0, 0, 1}, Attachment: "vif-a"}
-	s.Ports[8] = &Port{ID: 8, Path: "/infra/segments/web/ports/n", Name: "n", Segment: 5, MAC: MAC{2, 0, 0, 0, 0, 2}, Node: 11}
-	s.Uplinks[9] = &Uplink{ID: 9, Path: "/infra/tier-0s/t/locale-services/d/interfaces/u", Name: "u", VRF: 10, Address: netip.MustParsePrefix("192.168.100.2/24"), Attachment: "eth1", MTU: 1500, In: 23, Out: 23}
-	s.Segments[5] = &Segment{ID: 5, Path: "/infra/segments/web", Name: "web", VNI: 5000, VRF: 12, Gateways: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}, Realm: 4}
-	s.Segments[6] = &Segment{ID: 6, Path: "/infra/lb-services/red/monitor", Name: "monitor", VRF: 12, Gateways: []netip.Prefix{netip.MustParsePrefix("169.254.255.1/30")}, Realm: 4, Monitor: 40}
-	s.Ports[6] = &Port{ID: 6, Path: "/infra/lb-services/red/monitor/ports/monitor", Name: "monitor", Segment: 6, MAC: MAC{2, 0, 0, 0, 0, 6}, Attachment: "monitor:/infra/lb-services/red"}
-	s.Endpoints[EndpointKey{5, netip.MustParseAddr("10.1.0.5")}] = &Endpoint{Segment: 5, Addr: netip.MustParseAddr("10.1.0.5"), Port: 7, MAC: MAC{2, 0, 0, 0, 0, 1}, Out: []RulesetID{21, 22}, In: []RulesetID{22}, DLB: 41}
-	s.Endpoints[EndpointKey{5, netip.MustParseAddr("10.1.0.6")}] = &Endpoint{Segment: 5, Addr: netip.MustParseAddr("10.1.0.6"), Port: 8, MAC: MAC{2, 0, 0, 0, 0, 2}, Unfiltered: true}
-	s.VRFs[10] = &VRF{ID: 10, Kind: Tier0, Path: "/infra/tier-0s/t", Name: "t"}
-	s.VRFs[11] = &VRF{ID: 11, Kind: Node, Path: "/infra/nodes/n", Name: "n", NodePort: 8}
-	s.VRFs[12] = &VRF{ID: 12, Kind: Tier1, Path: "/infra/tier-1s/red", Name: "red", Realm: 4, In: 23}
+	s.Ports.Put(7, &Port{ID: 7, Path: "/infra/segments/web/ports/a", Name: "a", Segment: 5, MAC: MAC{2, 0, 0, 0, 0, 1}, Attachment: "vif-a"})
+	s.Ports.Put(8, &Port{ID: 8, Path: "/infra/segments/web/ports/n", Name: "n", Segment: 5, MAC: MAC{2, 0, 0, 0, 0, 2}, Node: 11})
+	s.Uplinks.Put(9, &Uplink{ID: 9, Path: "/infra/tier-0s/t/locale-services/d/interfaces/u", Name: "u", VRF: 10, Address: netip.MustParsePrefix("192.168.100.2/24"), Attachment: "eth1", MTU: 1500, In: 23, Out: 23})
+	s.Segments.Put(5, &Segment{ID: 5, Path: "/infra/segments/web", Name: "web", VNI: 5000, VRF: 12, Gateways: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}, Realm: 4})
+	s.Segments.Put(6, &Segment{ID: 6, Path: "/infra/lb-services/red/monitor", Name: "monitor", VRF: 12, Gateways: []netip.Prefix{netip.MustParsePrefix("169.254.255.1/30")}, Realm: 4, Monitor: 40})
+	s.Ports.Put(6, &Port{ID: 6, Path: "/infra/lb-services/red/monitor/ports/monitor", Name: "monitor", Segment: 6, MAC: MAC{2, 0, 0, 0, 0, 6}, Attachment: "monitor:/infra/lb-services/red"})
+	s.Endpoints.Put(EndpointKey{5, netip.MustParseAddr("10.1.0.5")}, &Endpoint{Segment: 5, Addr: netip.MustParseAddr("10.1.0.5"), Port: 7, MAC: MAC{2, 0, 0, 0, 0, 1}, Out: []RulesetID{21, 22}, In: []RulesetID{22}, DLB: 41})
+	s.Endpoints.Put(EndpointKey{5, netip.MustParseAddr("10.1.0.6")}, &Endpoint{Segment: 5, Addr: netip.MustParseAddr("10.1.0.6"), Port: 8, MAC: MAC{2, 0, 0, 0, 0, 2}, Unfiltered: true})
+	s.VRFs.Put(10, &VRF{ID: 10, Kind: Tier0, Path: "/infra/tier-0s/t", Name: "t"})
+	s.VRFs.Put(11, &VRF{ID: 11, Kind: Node, Path: "/infra/nodes/n", Name: "n", NodePort: 8})
+	s.VRFs.Put(12, &VRF{ID: 12, Kind: Tier1, Path: "/infra/tier-1s/red", Name: "red", Realm: 4, In: 23})
 	for _, r := range []*Route{
 		{VRF: 10, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Kind: RouteUplink, NextHops: []NextHopID{30, 31}, Source: "/infra/tier-0s/t/static-routes/d"},
 		{VRF: 12, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Kind: RouteUp, To: 10, Via: netip.MustParseAddr("100.64.0.0"), Source: "/infra/tier-1s/red"},
 		{VRF: 12, Prefix: netip.MustParsePrefix("10.1.0.0/24"), Kind: RouteConnected, Segment: 5, Source: "/infra/segments/web"},
 		{VRF: 12, Prefix: netip.MustParsePrefix("172.16.1.1/32"), Kind: RouteVIP, Source: "/infra/lb-virtual-servers/web"},
 	} {
-		s.Routes[RouteKey{r.VRF, r.Prefix}] = r
+		s.Routes.Put(RouteKey{r.VRF, r.Prefix}, r)
 	}
-	s.NextHops[30] = &NextHop{ID: 30, Uplink: 9}
-	s.NextHops[31] = &NextHop{ID: 31, Uplink: 9, Addr: netip.MustParseAddr("192.168.100.1")}
-	s.NAT[NATKey{12, NATOut}] = &NATList{Key: NATKey{12, NATOut}, Rules: []NATRule{
+	s.NextHops.Put(30, &NextHop{ID: 30, Uplink: 9})
+	s.NextHops.Put(31, &NextHop{ID: 31, Uplink: 9, Addr: netip.MustParseAddr("192.168.100.1")})
+	s.NAT.Put(NATKey{12, NATOut}, &NATList{Key: NATKey{12, NATOut}, Rules: []NATRule{
 		{ID: 1001, Path: "/infra/tier-1s/red/nat/USER/nat-rules/no", Name: "no", Type: "NO_SNAT", Action: NATExempt, Dst: netip.MustParsePrefix("10.0.0.0/8"), Service: Service{17, 53, 53}},
 		{ID: 1002, Path: "/infra/tier-1s/red/nat/USER/nat-rules/out", Name: "out", Type: "SNAT", Action: NATTranslate, Iface: 9, To: netip.MustParsePrefix("172.16.0.1/32"), PortFirst: 1024, PortLast: 65535, Match: MatchBypass},
-	}}
-	s.NAT[NATKey{12, NATIn}] = &NATList{Key: NATKey{12, NATIn}, Rules: []NATRule{
+	}})
+	s.NAT.Put(NATKey{12, NATIn}, &NATList{Key: NATKey{12, NATIn}, Rules: []NATRule{
 		{ID: 1003, Name: "in", Type: "DNAT", Action: NATTranslate, Dst: netip.MustParsePrefix("172.16.0.0/28"), To: netip.MustParsePrefix("10.1.0.0/28"), OneToOne: true, ToPort: 8080, Match: MatchExternal},
-	}}
-	s.Realms[4] = &Realm{ID: 4, Path: "/infra/tier-1s/red", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}}
-	s.AddrSets[3] = &AddrSet{ID: 3, Path: "/infra/domains/default/groups/db", Name: "db", Addrs: []RealmPrefix{
+	}})
+	s.Realms.Put(4, &Realm{ID: 4, Path: "/infra/tier-1s/red", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}})
+	s.AddrSets.Put(3, &AddrSet{ID: 3, Path: "/infra/domains/default/groups/db", Name: "db", Addrs: []RealmPrefix{
 		{4, netip.MustParsePrefix("10.1.0.5/32")}, {AnyRealm, netip.MustParsePrefix("10.9.0.0/16")},
-	}}
-	s.Rulesets[21] = &Ruleset{ID: 21, Name: "out: shop", Rules: []*Rule{web}}
-	s.Rulesets[22] = &Ruleset{ID: 22, Name: "out: shop, last", Rules: []*Rule{web, last}}
+	}})
+	s.Rulesets.Put(21, &Ruleset{ID: 21, Name: "out: shop", Rules: []*Rule{web}})
+	s.Rulesets.Put(22, &Ruleset{ID: 22, Name: "out: shop, last", Rules: []*Rule{web, last}})
 	via := &Rule{ID: 1006, Path: "/infra/domains/default/gateway-policies/g/rules/via", Name: "via", Policy: "/infra/domains/default/gateway-policies/g",
 		Category: "Default", Action: Reject, AnyRemote: true, Dst: []AddrSetID{3}, NotDst: true, ViaVIP: true}
-	s.Rulesets[23] = &Ruleset{ID: 23, Name: "gateway: g", Gateway: true, Rules: []*Rule{via}}
-	s.Services[40] = &LBService{ID: 40, Path: "/infra/lb-services/red", Name: "red", VRF: 12, Port: 6}
-	s.Services[41] = &LBService{ID: 41, Path: "/infra/lb-services/dlb", Name: "dlb"}
+	s.Rulesets.Put(23, &Ruleset{ID: 23, Name: "gateway: g", Gateway: true, Rules: []*Rule{via}})
+	s.Services.Put(40, &LBService{ID: 40, Path: "/infra/lb-services/red", Name: "red", VRF: 12, Port: 6})
+	s.Services.Put(41, &LBService{ID: 41, Path: "/infra/lb-services/dlb", Name: "dlb"})
 	vip := VIPKey{VRF: 12, Addr: netip.MustParseAddr("172.16.1.1")}
-	s.VIPs[vip] = &VIP{Key: vip, Servers: []*VirtualServer{
+	s.VIPs.Put(vip, &VIP{Key: vip, Servers: []*VirtualServer{
 		{ID: 50, Path: "/infra/lb-virtual-servers/dns", Name: "dns", Service: 40, Services: []Service{{17, 53, 53}}},
 		{ID: 51, Path: "/infra/lb-virtual-servers/web", Name: "web", Service: 40, Services: []Service{{6, 80, 80}, {6, 8000, 8080}}, Pool: 60,
 			MemberPort: 8080, Access: 21, MaxConns: 100, Persist: 70, PersistFor: 300},
-	}}
+	}})
 	cluster := VIPKey{DLB: 41, Addr: netip.MustParseAddr("10.96.0.1")}
-	s.VIPs[cluster] = &VIP{Key: cluster, Servers: []*VirtualServer{
+	s.VIPs.Put(cluster, &VIP{Key: cluster, Servers: []*VirtualServer{
 		{ID: 52, Path: "/infra/lb-virtual-servers/api", Name: "api", Service: 41, Services: []Service{{6, 443, 443}}, Pool: 61},
-	}}
-	s.Pools[60] = &Pool{
+	}})
+	s.Pools.Put(60, &Pool{
 		ID: 60, Path: "/infra/lb-pools/web", Name: "web", Algorithm: LeastConnections, MinActive: 2, SNAT: SNATPool,
 		SNATAddrs: []netip.Addr{netip.MustParseAddr("172.16.1.8"), netip.MustParseAddr("172.16.1.9")},
 		Members: []Member{
@@ -80,8 +80,8 @@ func full() *Set {
 			Length: 56, Method: "GET", URL: "/", Headers: []Header{{"Host", "a"}}, Version: "HTTP_VERSION_1_1", Codes: []uint16{200}, VerifyName: "n", VerifyCA: "c",
 		}},
 		Passive: &Passive{Path: "/infra/lb-monitor-profiles/passive", MaxFails: 5, Timeout: 5},
-	}
-	s.Pools[61] = &Pool{ID: 61, Path: "/infra/lb-pools/api", Name: "api", Algorithm: IPHash, MinActive: 1}
+	})
+	s.Pools.Put(61, &Pool{ID: 61, Path: "/infra/lb-pools/api", Name: "api", Algorithm: IPHash, MinActive: 1})
 	s.Timeouts.Other = 61
 	return s
 }
@@ -115,7 +115,7 @@ func TestEncodeDecode(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Rulesets[21].Rules[0] != got.Rulesets[22].Rules[0] {
+		if got.Rulesets.Get(21).Rules[0] != got.Rulesets.Get(22).Rules[0] {
 			t.Error("a rule of two rulesets was decoded twice")
 		}
 	})
@@ -175,21 +175,21 @@ func TestDiff(t *testing.T) {
 	if d := Diff(before, after); d.Len() != 0 {
 		t.Errorf("equal Sets: got %+v", d)
 	}
-	delete(after.Ports, 8)
-	after.Ports[1] = &Port{ID: 1}
-	after.Ports[2] = &Port{ID: 2}
-	after.Segments[5].VNI++
+	after.Ports.Delete(8)
+	after.Ports.Put(1, &Port{ID: 1})
+	after.Ports.Put(2, &Port{ID: 2})
+	after.Segments.Get(5).VNI++
 	web := EndpointKey{5, netip.MustParseAddr("10.1.0.5")}
-	after.Endpoints[web].Out = nil
+	after.Endpoints.Get(web).Out = nil
 	up := RouteKey{12, netip.MustParsePrefix("0.0.0.0/0")}
-	delete(after.Routes, up)
-	after.NAT[NATKey{12, NATIn}].Rules[0].ToPort = 1
-	after.Rulesets[22].Rules[1].Action = Allow
-	delete(after.Services, 41)
+	after.Routes.Delete(up)
+	after.NAT.Get(NATKey{12, NATIn}).Rules[0].ToPort = 1
+	after.Rulesets.Get(22).Rules[1].Action = Allow
+	after.Services.Delete(41)
 	cluster := VIPKey{DLB: 41, Addr: netip.MustParseAddr("10.96.0.1")}
-	after.VIPs[cluster].Servers[0].Pool = 60
-	after.Pools[60].Members[1].Weight = 3
-	after.Pools[62] = &Pool{ID: 62}
+	after.VIPs.Get(cluster).Servers[0].Pool = 60
+	after.Pools.Get(60).Members[1].Weight = 3
+	after.Pools.Put(62, &Pool{ID: 62})
 	after.Timeouts.ICMP++
 	want := &Difference{
 		Ports:     Delta[PortID]{Added: []PortID{1, 2}, Removed: []PortID{8}},

@@ -2,7 +2,6 @@ package table
 
 import (
 	"fmt"
-	"maps"
 )
 
 // splice is a change of a list: in place of the Gone rows from At on, Add. At
@@ -83,14 +82,14 @@ func spliced[T any](before []T, list []splice[T]) ([]T, error) {
 
 // with returns e and the objects that some, which was made from objects of
 // before, stands for.
-func with[K comparable, V, T any](e edit[K, V], before map[K]*V, some []respliced[V, T], key func(*V) K, rows func(*V) *[]T) (edit[K, V], error) {
+func with[K comparable, V, T any](e edit[K, V], before Map[K, V], some []respliced[V, T], key func(*V) K, rows func(*V) *[]T) (edit[K, V], error) {
 	if len(some) == 0 {
 		return e, nil
 	}
 	put := append(make([]*V, 0, len(e.Put)+len(some)), e.Put...)
 	for _, r := range some {
 		k := key(r.To)
-		old := before[k]
+		old := before.Get(k)
 		if old == nil {
 			return e, fmt.Errorf("%v: changes, but is not there", k)
 		}
@@ -105,24 +104,21 @@ func with[K comparable, V, T any](e edit[K, V], before map[K]*V, some []resplice
 	return edit[K, V]{put, e.Gone}, nil
 }
 
-// change makes a new map that is m as e changes it.
-func change[K comparable, V any](m *map[K]*V, name string, e edit[K, V], key func(*V) K) error {
+// change changes m as e says.
+func change[K comparable, V any](m *Map[K, V], name string, e edit[K, V], key func(*V) K) error {
 	if e.IsZero() {
 		return nil
 	}
-	out := maps.Clone(*m)
-	if out == nil {
-		out = make(map[K]*V, len(e.Put))
-	}
+	out := m.Edit()
 	for _, k := range e.Gone {
-		if out[k] == nil {
+		if out.Get(k) == nil {
 			return fmt.Errorf("patch: %s: %v: goes, but is not there", name, k)
 		}
-		delete(out, k)
+		out.Delete(k)
 	}
 	for _, v := range e.Put {
-		out[key(v)] = v
+		out.Put(key(v), v)
 	}
-	*m = out
+	*m = out.Map()
 	return nil
 }

@@ -29,17 +29,17 @@ func (r PortRow) Row() []string {
 // PortRows lists ports and uplinks by path.
 func (s *Set) PortRows() []PortRow {
 	var out []PortRow
-	for _, p := range s.Ports {
+	for _, p := range s.Ports.All() {
 		r := PortRow{Kind: "port", Path: short(p.Path), On: s.segment(p.Segment), MAC: p.MAC.String(), Attachment: p.Attachment}
 		if p.Node != 0 {
 			r.Kind, r.Attachment = "node", s.vrf(p.Node)
 		}
-		if g := s.Segments[p.Segment]; g != nil && g.Monitor != 0 {
+		if g := s.Segments.Get(p.Segment); g != nil && g.Monitor != 0 {
 			r.Kind = "monitor"
 		}
 		out = append(out, r)
 	}
-	for _, u := range s.Uplinks {
+	for _, u := range s.Uplinks.All() {
 		out = append(out, PortRow{"uplink", short(u.Path), s.vrf(u.VRF), "", u.Address.String(), u.Attachment})
 	}
 	return ordered(out)
@@ -61,7 +61,7 @@ func (r SegmentRow) Row() []string {
 // SegmentRows lists segments by path.
 func (s *Set) SegmentRows() []SegmentRow {
 	var out []SegmentRow
-	for _, g := range s.Segments {
+	for _, g := range s.Segments.All() {
 		out = append(out, SegmentRow{short(g.Path), strconv.Itoa(int(g.VNI)), s.vrf(g.VRF), join(g.Gateways), s.realm(g.Realm)})
 	}
 	return ordered(out)
@@ -89,7 +89,7 @@ func (s *Set) EndpointRows() []EndpointRow {
 	var out []EndpointRow
 	for _, e := range all {
 		r := EndpointRow{s.segment(e.Segment), e.Addr.String(), idText(e.Port), e.MAC.String(), join(e.Out), join(e.In)}
-		if p := s.Ports[e.Port]; p != nil {
+		if p := s.Ports.Get(e.Port); p != nil {
 			r.Port = short(p.Path)
 		}
 		if e.Unfiltered {
@@ -112,9 +112,9 @@ func (r RouterRow) Row() []string { return []string{r.Path, r.Kind, r.Name, r.Po
 // RouterRows lists routers by path.
 func (s *Set) RouterRows() []RouterRow {
 	var out []RouterRow
-	for _, v := range s.VRFs {
+	for _, v := range s.VRFs.All() {
 		r := RouterRow{short(v.Path), v.Kind.String(), v.Name, ""}
-		if p := s.Ports[v.NodePort]; p != nil {
+		if p := s.Ports.Get(v.NodePort); p != nil {
 			r.Port = short(p.Path)
 		}
 		out = append(out, r)
@@ -165,12 +165,12 @@ func (s *Set) target(r *Route) string {
 }
 
 func (s *Set) hop(id NextHopID) string {
-	h := s.NextHops[id]
+	h := s.NextHops.Get(id)
 	if h == nil {
 		return idText(id)
 	}
 	name := idText(h.Uplink)
-	if u := s.Uplinks[h.Uplink]; u != nil {
+	if u := s.Uplinks.Get(h.Uplink); u != nil {
 		name = u.Name
 	}
 	if !h.Addr.IsValid() {
@@ -213,7 +213,7 @@ func (s *Set) natMatch(r *NATRule) string {
 	if r.Service.Proto != 0 {
 		text += " " + r.Service.String()
 	}
-	if u := s.Uplinks[r.Iface]; u != nil {
+	if u := s.Uplinks.Get(r.Iface); u != nil {
 		text += " on " + u.Name
 	} else if r.Iface != 0 {
 		text += " on " + idText(r.Iface)
@@ -324,7 +324,7 @@ func (r SetRow) Row() []string { return []string{r.Path, r.Kind, r.Realm, r.Addr
 // SetRows lists address sets and realms by path, one row for each realm.
 func (s *Set) SetRows() []SetRow {
 	var out []SetRow
-	for _, a := range s.AddrSets {
+	for _, a := range s.AddrSets.All() {
 		byRealm := map[RealmID][]netip.Prefix{}
 		for _, r := range a.Addrs {
 			byRealm[r.Realm] = append(byRealm[r.Realm], r.Prefix)
@@ -336,28 +336,28 @@ func (s *Set) SetRows() []SetRow {
 			out = append(out, SetRow{"set", short(a.Path), "", ""})
 		}
 	}
-	for _, r := range s.Realms {
+	for _, r := range s.Realms.All() {
 		out = append(out, SetRow{"realm", short(r.Path), "", join(r.Prefixes)})
 	}
 	return ordered(out)
 }
 
 func (s *Set) segment(id SegmentID) string {
-	if g := s.Segments[id]; g != nil {
+	if g := s.Segments.Get(id); g != nil {
 		return short(g.Path)
 	}
 	return idText(id)
 }
 
 func (s *Set) vrf(id VRFID) string {
-	if v := s.VRFs[id]; v != nil {
+	if v := s.VRFs.Get(id); v != nil {
 		return short(v.Path)
 	}
 	return idText(id)
 }
 
 func (s *Set) addrSet(id AddrSetID) string {
-	if a := s.AddrSets[id]; a != nil {
+	if a := s.AddrSets.Get(id); a != nil {
 		return short(a.Path)
 	}
 	return idText(id)
@@ -367,7 +367,7 @@ func (s *Set) realm(id RealmID) string {
 	if id == AnyRealm {
 		return "any"
 	}
-	if r := s.Realms[id]; r != nil {
+	if r := s.Realms.Get(id); r != nil {
 		return short(r.Path)
 	}
 	return idText(id)

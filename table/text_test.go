@@ -118,9 +118,9 @@ func cells(text string) [][]string {
 // Rows of a Set whose objects name others that are not there show ids.
 func TestRowsOfDanglingIDs(t *testing.T) {
 	s := NewSet("host1")
-	s.Ports[1] = &Port{ID: 1, Path: "/infra/segments/x/ports/y", Segment: 77, Node: 78}
-	s.Routes[RouteKey{VRF: 5}] = &Route{VRF: 5, Kind: RouteUplink, NextHops: []NextHopID{79}}
-	s.Rulesets[2] = &Ruleset{ID: 2, Rules: []*Rule{{Remote: []AddrSetID{80}, Action: 9}}}
+	s.Ports.Put(1, &Port{ID: 1, Path: "/infra/segments/x/ports/y", Segment: 77, Node: 78})
+	s.Routes.Put(RouteKey{VRF: 5}, &Route{VRF: 5, Kind: RouteUplink, NextHops: []NextHopID{79}})
+	s.Rulesets.Put(2, &Ruleset{ID: 2, Rules: []*Rule{{Remote: []AddrSetID{80}, Action: 9}}})
 	got := printed(t, s.PortRows()) + printed(t, s.RouteRows()) + printed(t, s.RuleRows())
 	for _, want := range []string{"77", "78", "79", "80", " 5 ", " 9 "} {
 		if !strings.Contains(" "+strings.ReplaceAll(got, "\n", " ")+" ", want) {

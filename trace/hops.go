@@ -95,7 +95,7 @@ func annotation(p packet.Packet) string {
 // there: its ICMP error has to come back through the tables. ok is false if the
 // probe gets further.
 func (t *tracer) neighbour(st *pipeline.State, res pipeline.Result) (h Hop, ok bool) {
-	nh := t.set.NextHops[res.NextHop]
+	nh := t.set.NextHops.Get(res.NextHop)
 	var p packet.Packet
 	p.Decode(res.Frame)
 	if nh == nil || !nh.Addr.IsValid() || nh.Addr == p.Dst || p.TTL > 1 {
@@ -115,7 +115,7 @@ func (t *tracer) neighbour(st *pipeline.State, res pipeline.Result) (h Hop, ok b
 func (t *tracer) destination(st *pipeline.State, res pipeline.Result) Hop {
 	spec, _ := response(res.Frame)
 	if src, ok := t.heard(t.send(st, res.Out, spec)); ok {
-		if t.set.Uplinks[res.Out] != nil {
+		if t.set.Uplinks.Get(res.Out) != nil {
 			return Hop{Address: src, Object: t.beyond("outside, by ", res.Out)}
 		}
 		return Hop{Address: src, Object: t.entrance(res.Out)}

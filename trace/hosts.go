@@ -63,7 +63,7 @@ func (t *tracer) send(st *pipeline.State, from table.PortID, s packet.Spec) pipe
 // neighbour. ok is false if nobody answers for that; res is then what became
 // of the question.
 func (t *tracer) addressed(st *pipeline.State, from table.PortID, s packet.Spec) (_ packet.Spec, res pipeline.Result, ok bool) {
-	p := t.set.Ports[from]
+	p := t.set.Ports.Get(from)
 	if p == nil {
 		return s, res, true
 	}
@@ -98,7 +98,7 @@ func (t *tracer) sender(p *table.Port, src netip.Addr) packet.MAC {
 // behind its gateway: it has the subnets of the segment's gateways. On a
 // segment without any, everyone knows their neighbours.
 func (t *tracer) onLink(id table.SegmentID, dst netip.Addr) bool {
-	s := t.set.Segments[id]
+	s := t.set.Segments.Get(id)
 	if s == nil {
 		return false
 	}

@@ -21,24 +21,24 @@ func object(kind, name, policyPath string) Object {
 
 // entrance names a port or an uplink.
 func (n names) entrance(id table.PortID) Object {
-	if p := n.set.Ports[id]; p != nil {
+	if p := n.set.Ports.Get(id); p != nil {
 		return object("port", p.Name, p.Path)
 	}
-	if u := n.set.Uplinks[id]; u != nil {
+	if u := n.set.Uplinks.Get(id); u != nil {
 		return object("uplink", u.Name, u.Path)
 	}
 	return Object{}
 }
 
 func (n names) segment(id table.SegmentID) Object {
-	if s := n.set.Segments[id]; s != nil {
+	if s := n.set.Segments.Get(id); s != nil {
 		return object("segment", s.Name, s.Path)
 	}
 	return Object{}
 }
 
 func (n names) router(id table.VRFID) Object {
-	v := n.set.VRFs[id]
+	v := n.set.VRFs.Get(id)
 	if v == nil {
 		return Object{}
 	}
@@ -108,7 +108,7 @@ func (n names) route(r *table.Route) string {
 		return text + "out to " + n.nextHops(r.NextHops)
 	case table.RouteNode:
 		out := "out of its port"
-		if v := n.set.VRFs[r.VRF]; v != nil {
+		if v := n.set.VRFs.Get(r.VRF); v != nil {
 			out = "out of " + n.entrance(v.NodePort).Component
 		}
 		if r.Via.IsValid() {
@@ -122,7 +122,7 @@ func (n names) route(r *table.Route) string {
 func (n names) nextHops(ids []table.NextHopID) string {
 	var all []string
 	for _, id := range ids {
-		all = append(all, n.nextHop(n.set.NextHops[id]))
+		all = append(all, n.nextHop(n.set.NextHops.Get(id)))
 	}
 	return strings.Join(all, " or ")
 }

@@ -83,7 +83,7 @@ func (r resolver) port(name string) (Place, error) {
 	case 1:
 		addrs := r.addresses(ids[0])
 		if len(addrs) == 0 {
-			return Place{}, fmt.Errorf("%s: has no address", r.set.Ports[ids[0]].Path)
+			return Place{}, fmt.Errorf("%s: has no address", r.set.Ports.Get(ids[0]).Path)
 		}
 		return Place{ids[0], addrs[0]}, nil
 	}
@@ -104,7 +104,7 @@ func address(text string) (netip.Addr, error) {
 // ports returns the ports that name fits, ordered by path.
 func (r resolver) ports(name string) []table.PortID {
 	var out []table.PortID
-	for id, p := range r.set.Ports {
+	for id, p := range r.set.Ports.All() {
 		if r.called(p, name) {
 			out = append(out, id)
 		}
@@ -116,7 +116,7 @@ func (r resolver) called(p *table.Port, name string) bool {
 	if called(p.Name, p.Path, name) {
 		return true
 	}
-	s := r.set.Segments[p.Segment]
+	s := r.set.Segments.Get(p.Segment)
 	if s == nil {
 		return false
 	}
@@ -136,7 +136,7 @@ func called(display, policyPath, name string) bool {
 // device resolves the name of a port or uplink.
 func (r resolver) device(name string) (table.PortID, error) {
 	ids := r.ports(name)
-	for id, u := range r.set.Uplinks {
+	for id, u := range r.set.Uplinks.All() {
 		if called(u.Name, u.Path, name) {
 			ids = append(ids, id)
 		}
@@ -153,7 +153,7 @@ func (r resolver) device(name string) (table.PortID, error) {
 // owner returns where packets from a come from.
 func (r resolver) owner(a netip.Addr) (Place, error) {
 	var ids []table.PortID
-	for k, e := range r.set.Endpoints {
+	for k, e := range r.set.Endpoints.All() {
 		if k.Addr == a {
 			ids = append(ids, e.Port)
 		}
@@ -170,7 +170,7 @@ func (r resolver) owner(a netip.Addr) (Place, error) {
 // outside returns the uplink that a is behind.
 func (r resolver) outside(a netip.Addr) (Place, error) {
 	best, uplinks := -1, map[table.VRFID]table.PortID{}
-	for _, id := range slices.Sorted(maps.Keys(r.set.VRFs)) {
+	for _, id := range slices.Sorted(r.set.VRFs.Keys()) {
 		route := r.ix.Route(id, a)
 		if route == nil {
 			continue
@@ -208,14 +208,14 @@ func (r resolver) firstHop(route *table.Route) *table.NextHop {
 	if len(route.NextHops) == 0 {
 		return nil
 	}
-	return r.set.NextHops[route.NextHops[0]]
+	return r.set.NextHops.Get(route.NextHops[0])
 }
 
 // addresses returns the addresses of a port in the order of preference.
 func (r resolver) addresses(id table.PortID) []netip.Addr {
-	node := r.set.Ports[id].Node
+	node := r.set.Ports.Get(id).Node
 	var own, more []netip.Addr
-	for k, e := range r.set.Endpoints {
+	for k, e := range r.set.Endpoints.All() {
 		if e.Port != id {
 			continue
 		}

@@ -15,8 +15,8 @@ import (
 // twins is testset with a second port called web2, on app.
 func twins() *pipeline.Index {
 	set := testset.New()
-	set.Ports[testset.App2].Name = "web2"
-	set.Ports[testset.DMZ1].Name = "blue/dmz"
+	set.Ports.Get(testset.App2).Name = "web2"
+	set.Ports.Get(testset.DMZ1).Name = "blue/dmz"
 	return pipeline.NewIndex(set)
 }
 
@@ -93,12 +93,12 @@ func checkPlace(t *testing.T, name string, got Place, err error, want Place, wan
 func TestResolveAmongTier0s(t *testing.T) {
 	const second, uplink, hop = 90, 91, 92
 	set := testset.New()
-	set.VRFs[second] = &table.VRF{ID: second, Kind: table.Tier0, Path: "/infra/tier-0s/t1", Name: "t1"}
-	set.Uplinks[uplink] = &table.Uplink{ID: uplink, Path: "/infra/tier-0s/t1/locale-services/default/interfaces/north", Name: "north", VRF: second}
-	set.NextHops[hop] = &table.NextHop{ID: hop, Uplink: uplink, Addr: netip.MustParseAddr("198.18.0.1")}
+	set.VRFs.Put(second, &table.VRF{ID: second, Kind: table.Tier0, Path: "/infra/tier-0s/t1", Name: "t1"})
+	set.Uplinks.Put(uplink, &table.Uplink{ID: uplink, Path: "/infra/tier-0s/t1/locale-services/default/interfaces/north", Name: "north", VRF: second})
+	set.NextHops.Put(hop, &table.NextHop{ID: hop, Uplink: uplink, Addr: netip.MustParseAddr("198.18.0.1")})
 	for _, p := range []string{"0.0.0.0/0", "198.18.0.0/15"} {
 		k := table.RouteKey{VRF: second, Prefix: netip.MustParsePrefix(p)}
-		set.Routes[k] = &table.Route{VRF: second, Prefix: k.Prefix, Kind: table.RouteUplink, NextHops: []table.NextHopID{hop}}
+		set.Routes.Put(k, &table.Route{VRF: second, Prefix: k.Prefix, Kind: table.RouteUplink, NextHops: []table.NextHopID{hop}})
 	}
 	ix := pipeline.NewIndex(set)
 	got, err := ResolveSource(ix, "198.18.5.5") // the longer prefix decides

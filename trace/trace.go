@@ -59,7 +59,7 @@ const (
 // Cost: about twelve runs of the pipeline.
 func Run(ix *pipeline.Index, q Question) (*Result, error) {
 	t := &tracer{names: names{ix.Set}, ix: ix, q: q}
-	if ix.Set.Ports[q.From] == nil && ix.Set.Uplinks[q.From] == nil {
+	if ix.Set.Ports.Get(q.From) == nil && ix.Set.Uplinks.Get(q.From) == nil {
 		return nil, fmt.Errorf("trace: from: %d: is no port and no uplink", q.From)
 	}
 	for _, a := range []netip.Addr{q.Src, q.Dst} {
@@ -120,7 +120,7 @@ func (t *tracer) echoed(there pipeline.Result) Leg {
 // warning says that the address that was meant is someone else's from here. A
 // Node's port gets nothing itself: the Node does.
 func (t *tracer) warning(there pipeline.Result) string {
-	p := t.set.Ports[t.q.To]
+	p := t.set.Ports.Get(t.q.To)
 	if p == nil || p.Node != 0 || there.Verdict != pipeline.Forward || there.Out == t.q.To {
 		return ""
 	}

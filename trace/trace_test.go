@@ -31,7 +31,7 @@ func named(set *table.Set) *table.Set {
 		testset.RuleWebOut: "web-out", testset.RuleWebIn: "web-in", testset.RulePing: "ping",
 		testset.RuleFromRed: "from-red-web", testset.RuleDB: "mysql", testset.RuleNoAdmin: "no-admin", testset.RuleAny: "any",
 	} {
-		for _, rs := range set.Rulesets {
+		for _, rs := range set.Rulesets.All() {
 			for _, r := range rs.Rules {
 				if r.ID == id {
 					r.Name, r.Policy = name, domain+strings.ToLower(r.Category)
@@ -126,15 +126,16 @@ func TestTraces(t *testing.T) {
 		{name: "no-gateway", src: "lan1", dst: "192.0.2.77", service: "icmp", want: Dropped, reason: pipeline.ReasonNoGateway},
 		{name: "discarded", src: "db1", dst: "10.50.0.1", service: "icmp", want: Dropped, reason: pipeline.ReasonNoRoute, hops: "10.1.2.1 100.64.0.0 100.64.0.0"},
 		{name: "not-advertised", src: "web1", dst: "10.50.0.1", service: "icmp", want: Dropped, reason: pipeline.ReasonURPF, hops: "10.1.1.1", change: func(s *table.Set) {
-			delete(s.Routes, table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("203.0.113.16/28")})
+			s.Routes.Delete(table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("203.0.113.16/28")})
 		}},
 		{name: "no-route", src: "web1", dst: "10.50.0.1", service: "icmp", want: Dropped, reason: pipeline.ReasonNoRoute, hops: "10.1.1.1 10.1.1.1", change: func(s *table.Set) {
-			delete(s.Routes, table.RouteKey{VRF: testset.Red, Prefix: netip.MustParsePrefix("0.0.0.0/0")})
+			s.Routes.Delete(table.RouteKey{VRF: testset.Red, Prefix: netip.MustParsePrefix("0.0.0.0/0")})
 		}},
 		{name: "back-up", src: "192.0.2.77@east", dst: "172.16.4.4", service: "icmp", want: Dropped, reason: pipeline.ReasonNoRoute, hops: "192.0.2.2 100.64.0.3 100.64.0.3", change: func(s *table.Set) {
 			k := table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("172.16.4.0/24")}
-			down := *s.Routes[table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("172.16.3.0/24")}]
-			down.Prefix, s.Routes[k] = k.Prefix, &down
+			down := *s.Routes.Get(table.RouteKey{VRF: testset.T0, Prefix: netip.MustParsePrefix("172.16.3.0/24")})
+			down.Prefix = k.Prefix
+			s.Routes.Put(k, &down)
 		}},
 		{name: "no-endpoint", src: "web1", dst: "10.1.2.99", service: "icmp", want: Dropped, reason: pipeline.ReasonNoEndpoint, hops: "10.1.1.1 10.1.1.1"},
 		{name: "no-endpoint-via", src: "web1", dst: "10.201.0.1", service: "icmp", want: Dropped, reason: pipeline.ReasonNoEndpoint, hops: "10.1.1.1 10.1.1.1"},
@@ -144,11 +145,11 @@ func TestTraces(t *testing.T) {
 		{name: "nat-depth", src: "pod1", dst: "192.0.2.77", service: "tcp/80,49152", want: Dropped, reason: pipeline.ReasonNATDepth, hops: "10.200.1.1 10.1.1.1 100.64.0.0"},
 		{name: "martian", src: "web1", dst: "web1", service: "icmp", want: Dropped, reason: pipeline.ReasonMartian},
 		{name: "reply-dropped", src: "web1", dst: "dmz1", service: "tcp/80", want: Delivered, reason: pipeline.ReasonNoRoute, hops: "10.1.1.1 100.64.0.0 100.64.0.3", change: func(s *table.Set) {
-			delete(s.Routes, table.RouteKey{VRF: testset.Blue, Prefix: netip.MustParsePrefix("0.0.0.0/0")})
+			s.Routes.Delete(table.RouteKey{VRF: testset.Blue, Prefix: netip.MustParsePrefix("0.0.0.0/0")})
 		}},
 		{name: "vip", lb: true, src: "web1", dst: "203.0.113.24", service: "tcp/80", want: Delivered, hops: "203.0.113.24 203.0.113.24"},
 		{name: "vip-far", lb: true, src: "192.0.2.77@east", dst: "203.0.113.24", service: "tcp/443", want: Delivered, hops: "192.0.2.2 203.0.113.24 100.64.0.0 100.64.0.3 203.0.113.24", change: func(s *table.Set) {
-			s.Pools[testset.PoolFar].SNAT = table.SNATAutoMap
+			s.Pools.Get(testset.PoolFar).SNAT = table.SNATAutoMap
 			s.Health = map[table.MemberID]table.Health{testset.MemberFar: {Why: "tcp-8443: connected"}}
 		}},
 		{name: "vip-own-member", lb: true, src: "srv1", dst: "203.0.113.24", service: "udp/53", want: Delivered, hops: "203.0.113.24 203.0.113.24"},
@@ -156,13 +157,13 @@ func TestTraces(t *testing.T) {
 		{name: "vip-no-server", lb: true, src: "web1", dst: "203.0.113.24", service: "tcp/81", want: Dropped, reason: pipeline.ReasonNoListener},
 		{name: "vip-no-member", lb: true, src: "web1", dst: "203.0.113.24", service: "tcp/80", want: Dropped, reason: pipeline.ReasonLBNoMember, hops: "203.0.113.24", change: withoutMembers},
 		{name: "vip-no-pool", lb: true, src: "web1", dst: "203.0.113.24", service: "tcp/80", want: Dropped, reason: pipeline.ReasonLBNoMember, hops: "203.0.113.24", change: func(s *table.Set) {
-			delete(s.Pools, testset.PoolSrv)
+			s.Pools.Delete(testset.PoolSrv)
 		}},
 		{name: "vip-access", lb: true, src: "web1", dst: "203.0.113.24", service: "tcp/80", want: Dropped, reason: pipeline.ReasonLBAccess, hops: "203.0.113.24", change: func(s *table.Set) {
-			s.VIPs[table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}].Servers[2].Access = 699
+			s.VIPs.Get(table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}).Servers[2].Access = 699
 		}},
 		{name: "vip-twice", lb: true, src: "srv1", dst: "10.96.0.10", service: "tcp/80", want: Dropped, reason: pipeline.ReasonNATDepth, change: func(s *table.Set) {
-			m := &s.Pools[testset.PoolCluster].Members[0]
+			m := &s.Pools.Get(testset.PoolCluster).Members[0]
 			m.Addr, m.Port = testset.VIPRed, 80
 		}},
 		{name: "dlb", lb: true, src: "web2", dst: "10.96.0.10", service: "tcp/80", want: Delivered, hops: "10.1.1.1 10.96.0.10"},
@@ -170,7 +171,7 @@ func TestTraces(t *testing.T) {
 		{name: "gateway-allowed", src: "web1", dst: "192.0.2.77", service: "tcp/80", want: Delivered, hops: "10.1.1.1 100.64.0.0 198.51.100.1 192.0.2.77", change: gatewayRule(table.Allow)},
 		{name: "gateway-rejected", src: "web1", dst: "192.0.2.77", service: "tcp/80", want: Rejected, reason: pipeline.ReasonGatewayRule, hops: "10.1.1.1 192.0.2.77", change: gatewayRule(table.Reject)},
 		{name: "gateway-default-deny", src: "192.0.2.77@east", dst: "203.0.113.17", service: "tcp/80", want: Dropped, reason: pipeline.ReasonGatewayDefaultDeny, hops: "192.0.2.2", change: func(s *table.Set) {
-			s.VRFs[testset.Red].In = 699
+			s.VRFs.Get(testset.Red).In = 699
 		}},
 		{name: "meant-another", src: "app2", dst: "web1", service: "icmp", want: Delivered, hops: "10.1.1.10"},
 	} {
@@ -208,16 +209,16 @@ func TestTraces(t *testing.T) {
 func gatewayRule(a table.RuleAction) func(*table.Set) {
 	return func(s *table.Set) {
 		const policy = "/infra/domains/default/gateway-policies/tenants"
-		s.Rulesets[698] = &table.Ruleset{ID: 698, Gateway: true, Rules: []*table.Rule{{
+		s.Rulesets.Put(698, &table.Ruleset{ID: 698, Gateway: true, Rules: []*table.Rule{{
 			ID: 1698, Name: "outwards", Path: policy + "/rules/outwards", Policy: policy, Category: "LocalGatewayRules", Action: a, AnyRemote: true,
-		}}}
-		s.VRFs[testset.Red].Out = 698
+		}}})
+		s.VRFs.Get(testset.Red).Out = 698
 	}
 }
 
 // withoutMembers leaves PoolSrv with nobody who takes connections.
 func withoutMembers(s *table.Set) {
-	ms := s.Pools[testset.PoolSrv].Members
+	ms := s.Pools.Get(testset.PoolSrv).Members
 	ms[0].Admin, ms[1].Admin, ms[2].Backup = table.MemberDisabled, table.MemberDraining, true
 	s.Health = map[table.MemberID]table.Health{testset.MemberSrv3: {Down: true, Why: "http-8080: 503 instead of 200"}}
 }
@@ -273,10 +274,10 @@ func TestAllPairs(t *testing.T) {
 	set := named(testset.WithLB())
 	ix := pipeline.NewIndex(set)
 	arrived, lost := 0, 0
-	for from := range set.Ports {
-		for to := range set.Ports {
+	for from := range set.Ports.All() {
+		for to := range set.Ports.All() {
 			for _, service := range []string{"icmp", "tcp/80", "tcp/25", "tcp/3306", "udp/5000"} {
-				src, dst := set.Ports[from].Path, set.Ports[to].Path
+				src, dst := set.Ports.Get(from).Path, set.Ports.Get(to).Path
 				res := ask(t, set, src, dst, service)
 				if res.Arrives() {
 					arrived++

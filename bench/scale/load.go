@@ -107,11 +107,11 @@ func (r *rig) addresses(ctx context.Context) ([]netip.Addr, error) {
 		return nil, err
 	}
 	ports := map[table.PortID]string{}
-	for id, p := range set.Ports {
+	for id, p := range set.Ports.All() {
 		ports[id] = p.Attachment
 	}
 	byUID := map[string]netip.Addr{}
-	for key, e := range set.Endpoints {
+	for key, e := range set.Endpoints.All() {
 		byUID[ports[e.Port]] = key.Addr
 	}
 	out := make([]netip.Addr, len(r.pods))

@@ -132,10 +132,10 @@ func (r *rig) describe(ctx context.Context, rep *Report) error {
 		return err
 	}
 	rep.Tables = Tables{
-		Ports: len(set.Ports), Segments: len(set.Segments), Routers: len(set.VRFs), Routes: len(set.Routes), NAT: len(set.NAT),
-		VirtualServers: len(set.VIPs), Pools: len(set.Pools), Groups: len(set.AddrSets), Rulesets: len(set.Rulesets),
+		Ports: set.Ports.Len(), Segments: set.Segments.Len(), Routers: set.VRFs.Len(), Routes: set.Routes.Len(), NAT: set.NAT.Len(),
+		VirtualServers: set.VIPs.Len(), Pools: set.Pools.Len(), Groups: set.AddrSets.Len(), Rulesets: set.Rulesets.Len(),
 	}
-	for _, s := range set.Rulesets {
+	for _, s := range set.Rulesets.All() {
 		rep.Tables.Rules += len(s.Rules)
 	}
 	return nil

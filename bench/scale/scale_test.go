@@ -29,7 +29,7 @@ func TestWorld(t *testing.T) {
 	w.pod(53)
 	w.realize("pod")
 	got := Tables{
-		Ports: len(w.set.Ports), Segments: len(w.set.Segments), Routers: len(w.set.VRFs), NAT: len(w.set.NAT), VirtualServers: len(w.set.VIPs), Pools: len(w.set.Pools),
+		Ports: w.set.Ports.Len(), Segments: w.set.Segments.Len(), Routers: w.set.VRFs.Len(), NAT: w.set.NAT.Len(), VirtualServers: w.set.VIPs.Len(), Pools: w.set.Pools.Len(),
 	}
 	// A segment and router of the system, too, and the Tier-0.
 	want := Tables{Ports: 51, Segments: 6, Routers: 7, NAT: 6, VirtualServers: 11, Pools: 14}

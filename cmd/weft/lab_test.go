@@ -74,14 +74,14 @@ func portsOnly(tree *intent.Tree) (map[string]*table.Set, []intent.Problem) {
 	set := table.NewSet("host1")
 	for i, s := range intent.List[*intent.Segment](tree, "") {
 		segment := table.SegmentID(i + 1)
-		set.Segments[segment] = &table.Segment{ID: segment, Path: s.Path, Gateways: s.Gateways()}
+		set.Segments.Put(segment, &table.Segment{ID: segment, Path: s.Path, Gateways: s.Gateways()})
 		for j, p := range intent.List[*intent.SegmentPort](tree, s.Path) {
 			port := table.PortID(100*(i+1) + j)
-			set.Ports[port] = &table.Port{ID: port, Path: p.Path, Name: p.Name(), Segment: segment}
+			set.Ports.Put(port, &table.Port{ID: port, Path: p.Path, Name: p.Name(), Segment: segment})
 			for _, b := range p.Bindings() {
-				set.Endpoints[table.EndpointKey{Segment: segment, Addr: b.Addr}] = &table.Endpoint{
+				set.Endpoints.Put(table.EndpointKey{Segment: segment, Addr: b.Addr}, &table.Endpoint{
 					Segment: segment, Addr: b.Addr, Port: port, MAC: table.MAC(b.MAC),
-				}
+				})
 			}
 		}
 	}

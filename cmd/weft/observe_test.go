@@ -124,15 +124,15 @@ func spy(ctx context.Context, s *shown, args string) (stdout, stderr string, cod
 // withRules is testset.WithLB with more rules.
 func withRules() *table.Set {
 	s := testset.WithLB()
-	s.Rulesets[9001] = &table.Ruleset{ID: 9001, Rules: []*table.Rule{
+	s.Rulesets.Put(9001, &table.Ruleset{ID: 9001, Rules: []*table.Rule{
 		{ID: 8001, Name: "web", Path: "/infra/domains/default/security-policies/p/rules/web", Policy: "/infra/domains/default/security-policies/p", Action: table.Allow, Tag: "audit"},
 		{ID: 8003, Name: "two\nlines", Path: "/infra/domains/default/security-policies/p/rules/two", Action: table.Allow},
 		{ID: 8002, Path: "/infra/domains/default/security-policies/p/rules/unnamed", Policy: "/infra/domains/default/security-policies/p", Action: table.Drop},
-	}}
+	}})
 	key := table.NATKey{VRF: testset.Red, Dir: table.NATOut}
-	list := *s.NAT[key]
+	list := *s.NAT.Get(key)
 	list.Rules = append([]table.NATRule{{ID: 3001, Name: "egress", Path: "/infra/tier-1s/red/nat/USER/nat-rules/egress", Type: "SNAT"}}, list.Rules...)
-	s.NAT[key] = &list
+	s.NAT.Put(key, &list)
 	return s
 }
 

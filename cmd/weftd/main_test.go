@@ -150,7 +150,7 @@ func TestFromPolicyToAgent(t *testing.T) {
 	segments := func() int {
 		driver.mu.Lock()
 		defer driver.mu.Unlock()
-		return len(driver.set.Segments)
+		return driver.set.Segments.Len()
 	}
 	awaitStatus(t, c, func(s *status) bool { return len(s.Nodes) == 1 && s.Nodes[0].Connected })
 	put("segments/web", `{"subnets": [{"gateway_address": "10.1.0.1/24"}]}`)

@@ -85,10 +85,10 @@ func askOften(device string) error {
 func newBed(t *testing.T, set *table.Set) *bed {
 	t.Helper()
 	b := newHost(t)
-	for _, e := range set.Endpoints {
+	for _, e := range set.Endpoints.All() {
 		b.attach(set, e)
 	}
-	for _, u := range set.Uplinks {
+	for _, u := range set.Uplinks.All() {
 		b.attachUplink(u)
 	}
 	return b
@@ -186,7 +186,7 @@ func (b *bed) attach(set *table.Set, e *table.Endpoint) {
 
 func (b *bed) addressOf(set *table.Set, e *table.Endpoint) {
 	b.t.Helper()
-	gw := set.Segments[e.Segment].Gateways[0]
+	gw := set.Segments.Get(e.Segment).Gateways[0]
 	b.address(b.work[e.Port], netip.PrefixFrom(e.Addr, gw.Bits()), gw.Addr(), "0.0.0.0/0")
 }
 

@@ -182,13 +182,13 @@ func newClosedBed(t *testing.T, routed bool) *closedBed {
 		}},
 	}
 	set := c.world.set(t)
-	for id, p := range set.Ports {
+	for id, p := range set.Ports.All() {
 		if _, ours := c.world.Ports[p.Name]; ours {
 			c.ids[p.Name] = id
 		}
 	}
 	c.do(c.host, func() error { return closedHost() })
-	for _, u := range set.Uplinks {
+	for _, u := range set.Uplinks.All() {
 		c.attachUplink(u)
 		outside := c.wire(u.ID)
 		background(t, func() { c.listen(outside) })
@@ -266,12 +266,12 @@ func (c *closedBed) stop(name string) {
 // tables returns the Set of a world and which of its workloads have a device.
 func (c *closedBed) tables(w closedWorld) (*table.Set, dataplane.Binding, map[string]bool) {
 	set, binding, bound := w.set(c.t), dataplane.Binding{}, map[string]bool{}
-	for id := range set.Uplinks {
+	for id := range set.Uplinks.All() {
 		binding[id] = c.binding[id]
 	}
 	for name := range w.Ports {
 		id := c.ids[name]
-		if l, ok := c.binding[id]; ok && set.Ports[id] != nil {
+		if l, ok := c.binding[id]; ok && set.Ports.Get(id) != nil {
 			binding[id], bound[name] = l, true
 		}
 	}
@@ -316,7 +316,7 @@ func (c *closedBed) fail(w closedWorld) {
 		return
 	}
 	set, binding, _ := c.tables(w)
-	for id := range set.Ports {
+	for id := range set.Ports.All() {
 		binding[id] = dataplane.Link{IfIndex: 1 << 20}
 		break
 	}

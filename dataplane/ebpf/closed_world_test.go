@@ -222,13 +222,13 @@ func (w closedWorld) set(t testing.TB) *table.Set {
 // fill adds rows that other worlds lack, so that a change takes a while.
 func (w closedWorld) fill(s *table.Set) {
 	side := byte(crc32.ChecksumIEEE(fmt.Append(nil, w)))
-	for id, port := range s.Ports {
+	for id, port := range s.Ports.All() {
 		if port.Name[0] != 'r' {
 			continue
 		}
 		for i := range 600 {
 			a := netip.AddrFrom4([4]byte{172, side, byte(i >> 8), byte(i)})
-			s.Endpoints[table.EndpointKey{Segment: port.Segment, Addr: a}] = &table.Endpoint{Segment: port.Segment, Addr: a, Port: id, MAC: port.MAC}
+			s.Endpoints.Put(table.EndpointKey{Segment: port.Segment, Addr: a}, &table.Endpoint{Segment: port.Segment, Addr: a, Port: id, MAC: port.MAC})
 		}
 		return
 	}

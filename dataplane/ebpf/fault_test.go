@@ -136,7 +136,7 @@ func coinWithDevices(b dataplane.Binding) [2]*table.Set {
 	sides := coin()
 	for i, s := range sides {
 		id := table.PortID(91 + i)
-		s.Ports[id] = &table.Port{ID: id, Path: "/infra/segments/s1/ports/more", Segment: 1, MAC: mac(byte(id))}
+		s.Ports.Put(id, &table.Port{ID: id, Path: "/infra/segments/s1/ports/more", Segment: 1, MAC: mac(byte(id))})
 		b[id] = dataplane.Link{IfIndex: 1} // the loopback device takes the program like any
 	}
 	return sides
@@ -188,11 +188,11 @@ func TestApplyThatFailsLeavesTheOldSetForwarding(t *testing.T) {
 	client, server := b.connect(redPort, bluePort, netip.AddrPortFrom(blueAddr, 8080))
 
 	bad := testSet(false)
-	for k := range bad.Endpoints {
-		bad.Endpoints[k].Out = []table.RulesetID{7}
+	for k := range bad.Endpoints.All() {
+		bad.Endpoints.Get(k).Out = []table.RulesetID{7}
 	}
-	bad.Rulesets[7] = &table.Ruleset{ID: 7, Rules: []*table.Rule{{ID: 9, Action: table.Drop, AnyRemote: true, Services: []table.Service{{Proto: 6, First: 1, Last: 65534}}}}}
-	delete(bad.Routes, table.RouteKey{VRF: 1, Prefix: netip.MustParsePrefix("10.244.0.64/28")})
+	bad.Rulesets.Put(7, &table.Ruleset{ID: 7, Rules: []*table.Rule{{ID: 9, Action: table.Drop, AnyRemote: true, Services: []table.Service{{Proto: 6, First: 1, Last: 65534}}}}})
+	bad.Routes.Delete(table.RouteKey{VRF: 1, Prefix: netip.MustParsePrefix("10.244.0.64/28")})
 	for range 3 {
 		if err := b.tryApply(d, bad); err == nil {
 			t.Fatal("a Set that does not fit was applied")
@@ -240,8 +240,8 @@ func TestApplyAfterRowsWereLeftBehind(t *testing.T) {
 		t.Errorf("error %v, but the new Set is in force", err)
 	}
 	another := coin()[1]
-	another.Ports[bluePort].MAC = mac(99)
-	another.Endpoints[table.EndpointKey{Segment: 2, Addr: blueAddr}].MAC = mac(99)
+	another.Ports.Get(bluePort).MAC = mac(99)
+	another.Endpoints.Get(table.EndpointKey{Segment: 2, Addr: blueAddr}).MAC = mac(99)
 	b.apply(d, another)
 	settled(t, d, encode(t, another, b.binding))
 }

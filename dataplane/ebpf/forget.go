@@ -24,22 +24,22 @@ func countedIn(set *table.Set) counted {
 	add := func(kind pipeline.TallyKind, id uint32) {
 		c.tallies[bpf.WeftTallyKey{Kind: uint32(kind), Id: id}] = true
 	}
-	for _, rs := range set.Rulesets {
+	for _, rs := range set.Rulesets.All() {
 		for _, r := range rs.Rules {
 			add(pipeline.TallyRule, r.ID)
 		}
 	}
-	for _, l := range set.NAT {
+	for _, l := range set.NAT.All() {
 		for i := range l.Rules {
 			add(pipeline.TallyNAT, l.Rules[i].ID)
 		}
 	}
-	for _, v := range set.VIPs {
+	for _, v := range set.VIPs.All() {
 		for _, s := range v.Servers {
 			add(pipeline.TallyServer, uint32(s.ID))
 		}
 	}
-	for _, p := range set.Pools {
+	for _, p := range set.Pools.All() {
 		for i := range p.Members {
 			c.members[uint32(p.Members[i].ID)] = true
 		}
@@ -70,7 +70,7 @@ func (d *Driver) forget(ctx context.Context) error {
 		forgetRows(ctx, d.objs.WeftGauges, func(k bpf.WeftGaugeKey, g *bpf.WeftGauge) bool {
 			switch bpf.WeftGaugeKind(k.Kind) {
 			case bpf.WeftGaugeKindGAUGE_POOL:
-				return set.Pools[table.PoolID(k.Id)] == nil
+				return set.Pools.Get(table.PoolID(k.Id)) == nil
 			case bpf.WeftGaugeKindGAUGE_MEMBER:
 				return g.Open == 0 && !d.counted.members[k.Id]
 			}
@@ -78,7 +78,7 @@ func (d *Driver) forget(ctx context.Context) error {
 		}),
 		forgetRows(ctx, d.objs.WeftPortDrops, func(k bpf.WeftDropKey, _ *uint64) bool {
 			id := table.PortID(k.Port)
-			return id != 0 && set.Ports[id] == nil && set.Uplinks[id] == nil
+			return id != 0 && set.Ports.Get(id) == nil && set.Uplinks.Get(id) == nil
 		}),
 	)
 }

@@ -65,8 +65,8 @@ func TestNothingPassesThatNoSetNames(t *testing.T) {
 	b.do(b.host, func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0) })
 	d := b.open()
 	without := openSet(true, 1024, 65535)
-	delete(without.Ports, malloryPort)
-	delete(without.Endpoints, table.EndpointKey{Segment: 1, Addr: malloryAddr})
+	without.Ports.Delete(malloryPort)
+	without.Endpoints.Delete(table.EndpointKey{Segment: 1, Addr: malloryAddr})
 	b.apply(d, without)
 	mallory, red, outside := b.wire(malloryPort), b.wire(redPort), b.wire(uplinkPort)
 	for range 5 {
@@ -98,7 +98,7 @@ func TestDeviceThatIsMadeAnewIsAttachedAnew(t *testing.T) {
 			}
 			b.unplug(redPort)
 			b.plug(redPort, b.work[redPort], mac(byte(redPort)), index)
-			b.addressOf(s, s.Endpoints[table.EndpointKey{Segment: 1, Addr: redAddr}])
+			b.addressOf(s, s.Endpoints.Get(table.EndpointKey{Segment: 1, Addr: redAddr}))
 			if (b.binding[redPort].IfIndex == old) != sameNumber {
 				t.Fatalf("device %d, was %d", b.binding[redPort].IfIndex, old)
 			}

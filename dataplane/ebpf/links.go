@@ -99,7 +99,7 @@ func (d *Driver) attachWhere(set *table.Set, b dataplane.Binding, which func(had
 	var errs []error
 	for id, l := range b {
 		program := d.objs.WeftPort
-		if set.Uplinks[id] != nil {
+		if set.Uplinks.Get(id) != nil {
 			program = d.objs.WeftUplink
 		}
 		if !which(d.links.known[l.IfIndex], program) {

@@ -156,10 +156,10 @@ func TestConnectionsEnd(t *testing.T) {
 func logged() *table.Set {
 	s := testSet(true)
 	at := func(port uint16) []table.Service { return []table.Service{{Proto: 17, First: port, Last: port}} }
-	s.Rulesets[2].Rules = append([]*table.Rule{
+	s.Rulesets.Get(2).Rules = append([]*table.Rule{
 		{ID: 1006, Name: "let", Action: table.Allow, AnyRemote: true, Services: at(5001), Logged: true, Tag: "audit"},
 		{ID: 1007, Name: "stop", Action: table.Drop, AnyRemote: true, Services: at(5002), Logged: true},
-	}, s.Rulesets[2].Rules...)
+	}, s.Rulesets.Get(2).Rules...)
 	return s
 }
 
@@ -211,7 +211,7 @@ func TestLoggedRules(t *testing.T) {
 	}
 	// Drops are logged again when tables change, too.
 	s = testSet(true)
-	s.Rulesets[2].Rules = append([]*table.Rule{{ID: 1008, Action: table.Drop, AnyRemote: true, Services: []table.Service{{Proto: 17, First: 5001, Last: 5001}}, Logged: true}}, s.Rulesets[2].Rules...)
+	s.Rulesets.Get(2).Rules = append([]*table.Rule{{ID: 1008, Action: table.Drop, AnyRemote: true, Services: []table.Service{{Proto: 17, First: 5001, Last: 5001}}, Logged: true}}, s.Rulesets.Get(2).Rules...)
 	b.apply(d, s)
 	red.send(packet.Build(udp(redPort, redAddr, blueAddr, 20000, 5001, "line")))
 	if l, err := r.Next(time.Second); err != nil || l.Rule != 1008 || !l.Again || l.Action != table.Drop {

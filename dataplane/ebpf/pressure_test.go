@@ -100,10 +100,10 @@ func refusing(out bool) *table.Set {
 	if out {
 		id = 1
 	}
-	s.Rulesets[id] = &table.Ruleset{ID: id, Rules: []*table.Rule{{ID: 9, Action: table.Drop, AnyRemote: true}}}
+	s.Rulesets.Put(id, &table.Ruleset{ID: id, Rules: []*table.Rule{{ID: 9, Action: table.Drop, AnyRemote: true}}})
 	if out {
-		s.Endpoints[table.EndpointKey{Segment: 2, Addr: blueAddr}].Out = []table.RulesetID{3}
-		s.Rulesets[3] = &table.Ruleset{ID: 3, Rules: []*table.Rule{{ID: 2, Action: table.Allow, AnyRemote: true}}}
+		s.Endpoints.Get(table.EndpointKey{Segment: 2, Addr: blueAddr}).Out = []table.RulesetID{3}
+		s.Rulesets.Put(3, &table.Ruleset{ID: 3, Rules: []*table.Rule{{ID: 2, Action: table.Allow, AnyRemote: true}}})
 	}
 	return s
 }
@@ -154,7 +154,7 @@ func TestChangesLoseNoPacketOfThousandsOfConnections(t *testing.T) {
 		n := made.Load()
 		next := testSet(true)
 		p := netip.MustParsePrefix("198.51.100.0/24")
-		next.Routes[table.RouteKey{VRF: 1, Prefix: p}] = &table.Route{VRF: 1, Prefix: p, Kind: []table.RouteKind{table.RouteDiscard, table.RouteLocal}[n%2]}
+		next.Routes.Put(table.RouteKey{VRF: 1, Prefix: p}, &table.Route{VRF: 1, Prefix: p, Kind: []table.RouteKind{table.RouteDiscard, table.RouteLocal}[n%2]})
 		next.Timeouts.UDPSingle += uint32(n % 3)
 		if err := b.tryApply(d, next); err != nil {
 			t.Error(err)

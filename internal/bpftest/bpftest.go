@@ -104,12 +104,12 @@ func (j *Judge) fatal(args ...any) {
 func (j *Judge) Apply(set *table.Set) {
 	j.t.Helper()
 	j.in(func() error {
-		for id, p := range set.Ports {
+		for id, p := range set.Ports.All() {
 			if p.Node == 0 {
 				j.device(id)
 			}
 		}
-		for id := range set.Uplinks {
+		for id := range set.Uplinks.All() {
 			j.device(id)
 		}
 		return j.d.Apply(context.Background(), set, j.binding)
@@ -158,7 +158,7 @@ func (j *Judge) Run(in table.PortID, frame []byte) *pipeline.Result {
 	if j.log = append(j.log, fmt.Sprintf("port %d: %s", in, hex.EncodeToString(frame))); len(j.log) > 64 {
 		j.log = j.log[32:]
 	}
-	if j.set.Uplinks[in] != nil {
+	if j.set.Uplinks.Get(in) != nil {
 		frame = slices.Clone(frame) // what comes in by an uplink is for its device
 		copy(frame, table.RouterMAC[:])
 	}
@@ -167,7 +167,7 @@ func (j *Judge) Run(in table.PortID, frame []byte) *pipeline.Result {
 	if j.res.New {
 		j.born[j.res.Key] = j.now
 	}
-	outside := j.set.Uplinks[j.res.Out] != nil && j.res.Verdict == pipeline.Forward
+	outside := j.set.Uplinks.Get(j.res.Out) != nil && j.res.Verdict == pipeline.Forward
 	if outside && len(j.res.Followers) > 0 {
 		j.hear()
 	}
@@ -225,7 +225,7 @@ func isFirstFragment(frame []byte) bool {
 func (j *Judge) kernel(in table.PortID, frame []byte) (act uint32, out []byte) {
 	j.t.Helper()
 	j.in(func() (err error) {
-		act, out, err = j.d.TestRun(j.binding[in].IfIndex, j.set.Uplinks[in] != nil, frame)
+		act, out, err = j.d.TestRun(j.binding[in].IfIndex, j.set.Uplinks.Get(in) != nil, frame)
 		return err
 	})
 	return act, out

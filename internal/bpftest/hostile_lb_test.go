@@ -93,7 +93,7 @@ func (s siege) opened(sport uint16, member table.PortID) pipeline.Result {
 }
 
 func autoMap(id table.PoolID) func(*table.Set) {
-	return func(s *table.Set) { s.Pools[id].SNAT = table.SNATAutoMap }
+	return func(s *table.Set) { s.Pools.Get(id).SNAT = table.SNATAutoMap }
 }
 
 // Nobody but the two sides speaks in a connection that a virtual server took:
@@ -146,7 +146,7 @@ func TestHostileStrangers(t *testing.T) {
 // each get their own answers.
 func TestHostileCollisions(t *testing.T) {
 	s := newSiege(t, autoMap(testset.PoolDNS), func(s *table.Set) {
-		out := s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATOut}].Rules
+		out := s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATOut}).Rules
 		for i := range out {
 			if out[i].ID == testset.NATRed {
 				out[i].To = netip.PrefixFrom(testset.VIPRed, 32)
@@ -178,11 +178,11 @@ func TestHostileCollisions(t *testing.T) {
 // Rules for what came by a virtual server match nothing else.
 func TestHostileViaVIP(t *testing.T) {
 	s := newSiege(t, func(s *table.Set) {
-		s.Rulesets[690] = &table.Ruleset{ID: 690, Rules: []*table.Rule{{ID: 1690, Action: table.Allow, AnyRemote: true, ViaVIP: true}}}
+		s.Rulesets.Put(690, &table.Ruleset{ID: 690, Rules: []*table.Rule{{ID: 1690, Action: table.Allow, AnyRemote: true, ViaVIP: true}}})
 		for _, a := range []string{"10.1.3.11", "10.1.3.12"} {
-			s.Endpoints[table.EndpointKey{Segment: testset.Srv, Addr: netip.MustParseAddr(a)}].In = []table.RulesetID{690}
+			s.Endpoints.Get(table.EndpointKey{Segment: testset.Srv, Addr: netip.MustParseAddr(a)}).In = []table.RulesetID{690}
 		}
-		dnat := &s.NAT[table.NATKey{VRF: testset.Red, Dir: table.NATIn}].Rules[0]
+		dnat := &s.NAT.Get(table.NATKey{VRF: testset.Red, Dir: table.NATIn}).Rules[0]
 		dnat.To, dnat.Service, dnat.ToPort = netip.MustParsePrefix("10.1.3.11/32"), table.Service{}, 8080
 	})
 	denied := pipeline.ReasonDFWDefaultDeny
@@ -209,9 +209,9 @@ func TestHostileTenants(t *testing.T) {
 		for vrf, pool := range map[table.VRFID]table.PoolID{testset.Red: testset.PoolSrv, testset.Blue: testset.PoolFar} {
 			k := table.VIPKey{VRF: vrf, Addr: netip.MustParseAddr(inner)}
 			v := &table.VirtualServer{ID: 800 + table.VirtualServerID(vrf), Path: fmt.Sprint("/v", vrf), Services: []table.Service{{Proto: 6, First: 1, Last: 65535}}, Pool: pool, MemberPort: 8080}
-			s.VIPs[k] = &table.VIP{Key: k, Servers: []*table.VirtualServer{v}}
+			s.VIPs.Put(k, &table.VIP{Key: k, Servers: []*table.VirtualServer{v}})
 			p := netip.PrefixFrom(k.Addr, 32)
-			s.Routes[table.RouteKey{VRF: vrf, Prefix: p}] = &table.Route{VRF: vrf, Prefix: p, Kind: table.RouteVIP}
+			s.Routes.Put(table.RouteKey{VRF: vrf, Prefix: p}, &table.Route{VRF: vrf, Prefix: p, Kind: table.RouteVIP})
 		}
 	}
 	s := newSiege(t, both)
@@ -223,7 +223,7 @@ func TestHostileTenants(t *testing.T) {
 
 	// A member that blue alone has: red's virtual server does not find it.
 	s.Apply(besieged(both, func(s *table.Set) {
-		p := s.Pools[testset.PoolSrv]
+		p := s.Pools.Get(testset.PoolSrv)
 		p.Members = p.Members[:1]
 		p.Members[0].Addr = netip.MustParseAddr("10.1.1.40")
 	}))
@@ -237,7 +237,7 @@ func TestHostileSources(t *testing.T) {
 	s := newSiege(t)
 	for _, addr := range []string{"198.18.0.77", "172.16.3.10", "10.1.1.10", "203.0.113.33", "192.0.2.2", "192.0.2.200"} {
 		s.Apply(besieged(func(s *table.Set) {
-			p := s.Pools[testset.PoolFar]
+			p := s.Pools.Get(testset.PoolFar)
 			p.SNAT, p.SNATAddrs = table.SNATPool, []netip.Addr{netip.MustParseAddr(addr)}
 		}))
 		s.stops(testset.Web1, segment(testset.Web1, "10.1.1.10", 5000, "203.0.113.24", 443, packet.SYN), pipeline.ReasonURPF)
@@ -247,16 +247,16 @@ func TestHostileSources(t *testing.T) {
 // only lets nobody but the addresses of one set ask Far1, at blue.
 func only(realm table.RealmID, addr string) func(*table.Set) {
 	return func(s *table.Set) {
-		s.AddrSets[590] = &table.AddrSet{ID: 590, Addrs: []table.RealmPrefix{{Realm: realm, Prefix: netip.MustParsePrefix(addr + "/32")}}}
-		s.Rulesets[690] = &table.Ruleset{ID: 690, Rules: []*table.Rule{{ID: 1690, Action: table.Allow, Remote: []table.AddrSetID{590}}}}
-		s.Endpoints[table.EndpointKey{Segment: testset.DMZ, Addr: netip.MustParseAddr("172.16.3.20")}].In = []table.RulesetID{690}
+		s.AddrSets.Put(590, &table.AddrSet{ID: 590, Addrs: []table.RealmPrefix{{Realm: realm, Prefix: netip.MustParsePrefix(addr + "/32")}}})
+		s.Rulesets.Put(690, &table.Ruleset{ID: 690, Rules: []*table.Rule{{ID: 1690, Action: table.Allow, Remote: []table.AddrSetID{590}}}})
+		s.Endpoints.Get(table.EndpointKey{Segment: testset.DMZ, Addr: netip.MustParseAddr("172.16.3.20")}).In = []table.RulesetID{690}
 	}
 }
 
 // far makes the members of red's virtual server, which are blue's, see an address.
 func far(addr string) func(*table.Set) {
 	return func(s *table.Set) {
-		p := s.Pools[testset.PoolFar]
+		p := s.Pools.Get(testset.PoolFar)
 		p.SNAT, p.SNATAddrs = table.SNATPool, []netip.Addr{netip.MustParseAddr(addr)}
 	}
 }
@@ -300,7 +300,7 @@ func TestHostileLimit(t *testing.T) {
 	for name, flags := range map[string]packet.Flags{"FIN": packet.FIN | packet.ACK, "RST": packet.RST} {
 		t.Run(name, func(t *testing.T) {
 			s := newSiege(t, func(s *table.Set) {
-				for _, v := range s.VIPs[table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}].Servers {
+				for _, v := range s.VIPs.Get(table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}).Servers {
 					v.MaxConns = 2
 				}
 			})
@@ -335,8 +335,8 @@ func TestHostileAccess(t *testing.T) {
 	res := s.passes(testset.Web1, segment(testset.Web1, "10.1.1.10", 5000, "203.0.113.24", 80, packet.SYN), testset.Srv1)
 	s.passes(res.Out, answer(res, packet.SYN|packet.ACK), testset.Web1)
 	s.Apply(besieged(func(s *table.Set) {
-		s.Rulesets[691] = &table.Ruleset{ID: 691, Rules: []*table.Rule{{ID: 1691, Action: table.Drop, AnyRemote: true}}}
-		for _, v := range s.VIPs[table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}].Servers {
+		s.Rulesets.Put(691, &table.Ruleset{ID: 691, Rules: []*table.Rule{{ID: 1691, Action: table.Drop, AnyRemote: true}}})
+		for _, v := range s.VIPs.Get(table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}).Servers {
 			v.Access = 691
 		}
 	}))
@@ -347,7 +347,7 @@ func TestHostileAccess(t *testing.T) {
 func TestHostileAskers(t *testing.T) {
 	s := newSiege(t, func(s *table.Set) { // the Tier-0 knows the way, too
 		p := netip.MustParsePrefix("10.1.9.0/30")
-		s.Routes[table.RouteKey{VRF: testset.T0, Prefix: p}] = &table.Route{VRF: testset.T0, Prefix: p, Kind: table.RouteDown, To: testset.Red, Via: netip.MustParseAddr("100.64.0.1")}
+		s.Routes.Put(table.RouteKey{VRF: testset.T0, Prefix: p}, &table.Route{VRF: testset.T0, Prefix: p, Kind: table.RouteDown, To: testset.Red, Via: netip.MustParseAddr("100.64.0.1")})
 	})
 	s.stops(testset.Web1, segment(testset.Web1, "10.1.1.10", 5, "10.1.9.2", 22, packet.SYN), pipeline.ReasonNoEndpoint)
 	s.stops(testset.Srv1, datagram(testset.Srv1, "10.1.3.11", 8080, "10.1.9.2", 5), pipeline.ReasonNoEndpoint)
@@ -365,7 +365,7 @@ func TestHostileAskers(t *testing.T) {
 func TestHostileHairpins(t *testing.T) {
 	member := func(id table.PoolID, a string) func(*table.Set) {
 		return func(s *table.Set) {
-			p := s.Pools[id]
+			p := s.Pools.Get(id)
 			p.Members = p.Members[:1]
 			p.Members[0].Addr, p.Members[0].Port = netip.MustParseAddr(a), 80
 		}
@@ -441,7 +441,7 @@ func TestHostileFragments(t *testing.T) {
 	// The rules change while a fragment waits.
 	s.waits(testset.DB2, piece(open, 10, 4, false))
 	s.Apply(besieged(func(s *table.Set) {
-		s.Endpoints[table.EndpointKey{Segment: testset.Web, Addr: netip.MustParseAddr("10.1.1.10")}].In = nil
+		s.Endpoints.Get(table.EndpointKey{Segment: testset.Web, Addr: netip.MustParseAddr("10.1.1.10")}).In = nil
 	}))
 	s.stops(testset.DB2, piece(open, 10, 0, true), pipeline.ReasonDFWDefaultDeny)
 	s.stops(testset.DB2, piece(open, 8, 5, false), pipeline.ReasonDFWDefaultDeny)
@@ -474,7 +474,7 @@ func TestHostileGaps(t *testing.T) {
 	fresh := segment(testset.Web1, "10.1.1.10", 6000, "203.0.113.24", 80, packet.SYN)
 	web := func(c func(*table.VirtualServer)) func(*table.Set) {
 		return func(s *table.Set) {
-			for _, v := range s.VIPs[table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}].Servers {
+			for _, v := range s.VIPs.Get(table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}).Servers {
 				c(v)
 			}
 		}
@@ -486,20 +486,20 @@ func TestHostileGaps(t *testing.T) {
 	s.Apply(besieged(web(func(v *table.VirtualServer) { v.Pool = 0 })))
 	s.stops(testset.Web1, fresh, pipeline.ReasonLBNoMember)
 	s.Apply(besieged(func(s *table.Set) { // the route, but no VIP
-		delete(s.VIPs, table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed})
+		s.VIPs.Delete(table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed})
 	}))
 	s.stops(testset.Web1, fresh, pipeline.ReasonNoListener)
 	s.stops(testset.Web1, again, pipeline.ReasonNoListener)
 	s.Apply(besieged(func(s *table.Set) { // and to the Tier-0
 		old, k := table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}, table.VIPKey{VRF: testset.T0, Addr: testset.VIPRed}
-		v := *s.VIPs[old]
+		v := *s.VIPs.Get(old)
 		v.Key = k
-		delete(s.VIPs, old)
-		s.VIPs[k] = &v
+		s.VIPs.Delete(old)
+		s.VIPs.Put(k, &v)
 		p := netip.PrefixFrom(testset.VIPRed, 32)
-		delete(s.Routes, table.RouteKey{VRF: testset.Red, Prefix: p})
-		s.Routes[table.RouteKey{VRF: testset.T0, Prefix: p}] = &table.Route{VRF: testset.T0, Prefix: p, Kind: table.RouteVIP}
-		s.VRFs[testset.Red].In, s.VRFs[testset.Red].Out = 12345, 12345 // whose firewall is not there
+		s.Routes.Delete(table.RouteKey{VRF: testset.Red, Prefix: p})
+		s.Routes.Put(table.RouteKey{VRF: testset.T0, Prefix: p}, &table.Route{VRF: testset.T0, Prefix: p, Kind: table.RouteVIP})
+		s.VRFs.Get(testset.Red).In, s.VRFs.Get(testset.Red).Out = 12345, 12345 // whose firewall is not there
 	}))
 	s.stops(testset.Web1, again, pipeline.ReasonNoListener) // red's NAT has the rest of that prefix
 	s.stops(testset.UplinkEast, segment(outside, "198.18.0.9", 5, "203.0.113.24", 80, packet.SYN), pipeline.ReasonGatewayDefaultDeny)
@@ -526,7 +526,7 @@ func TestHostileNumbers(t *testing.T) {
 	}
 	for _, mtu := range []uint16{1, 20, 55, 67} {
 		s.Apply(besieged(func(s *table.Set) {
-			for _, u := range s.Uplinks {
+			for _, u := range s.Uplinks.All() {
 				u.MTU = mtu
 			}
 		}))
@@ -539,7 +539,7 @@ func TestHostileNumbers(t *testing.T) {
 // numbers makes PoolSrv one of n members, all Srv1, behind all ports.
 func numbers(a table.Algorithm, weights []uint16, n int) func(*table.Set) {
 	return func(s *table.Set) {
-		p := s.Pools[testset.PoolSrv]
+		p := s.Pools.Get(testset.PoolSrv)
 		m := p.Members[0]
 		p.Algorithm, p.Members, p.SNAT = a, nil, table.SNATPool
 		for i := range 8 {
@@ -549,7 +549,7 @@ func numbers(a table.Algorithm, weights []uint16, n int) func(*table.Set) {
 			m.ID, m.Port, m.Weight, m.MaxConns = table.MemberID(5000+i), uint16(i+1), weights[i%len(weights)], 1<<32-1
 			p.Members = append(p.Members, m)
 		}
-		v := s.VIPs[table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed}]
+		v := s.VIPs.Get(table.VIPKey{VRF: testset.Red, Addr: testset.VIPRed})
 		v.Servers = v.Servers[2:]
 		v.Servers[0].Services, v.Servers[0].MaxConns = []table.Service{{Proto: 6, First: 0, Last: 65535}}, 1<<32-1
 	}

@@ -15,15 +15,15 @@ import (
 // address and by a router's VIP, for connections of before and of after.
 func TestOwnTraffic(t *testing.T) {
 	shut := func(s *table.Set) {
-		s.Rulesets[691] = &table.Ruleset{ID: 691, Rules: []*table.Rule{{ID: 1691, Action: table.Drop, AnyRemote: true}}}
-		s.Endpoints[table.EndpointKey{Segment: testset.Srv, Addr: netip.MustParseAddr("10.1.3.11")}].In = []table.RulesetID{691}
+		s.Rulesets.Put(691, &table.Ruleset{ID: 691, Rules: []*table.Rule{{ID: 1691, Action: table.Drop, AnyRemote: true}}})
+		s.Endpoints.Get(table.EndpointKey{Segment: testset.Srv, Addr: netip.MustParseAddr("10.1.3.11")}).In = []table.RulesetID{691}
 	}
 	set := func(more ...func(*table.Set)) *table.Set {
 		return besieged(append(more, first(testset.PoolSrv), first(testset.PoolCluster))...)
 	}
 	dumb := func(s *table.Set) {
 		shut(s)
-		s.Endpoints[table.EndpointKey{Segment: testset.Srv, Addr: netip.MustParseAddr("10.1.3.11")}].Out = []table.RulesetID{691}
+		s.Endpoints.Get(table.EndpointKey{Segment: testset.Srv, Addr: netip.MustParseAddr("10.1.3.11")}).Out = []table.RulesetID{691}
 	}
 	for name, record := range modes {
 		t.Run(name, func(t *testing.T) {
@@ -76,5 +76,5 @@ func TestOwnTraffic(t *testing.T) {
 
 // first leaves a pool its first member only.
 func first(id table.PoolID) func(*table.Set) {
-	return func(s *table.Set) { s.Pools[id].Members = s.Pools[id].Members[:1] }
+	return func(s *table.Set) { s.Pools.Get(id).Members = s.Pools.Get(id).Members[:1] }
 }

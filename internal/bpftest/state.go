@@ -31,15 +31,15 @@ func newPast() past {
 
 // learn notes what a Set that was applied has.
 func (p *past) learn(set *table.Set) {
-	for id, n := range set.NextHops {
+	for id, n := range set.NextHops.All() {
 		p.nextHops[id] = n.Addr
 	}
-	for _, v := range set.VIPs {
+	for _, v := range set.VIPs.All() {
 		for _, s := range v.Servers {
 			p.servers[s.ID] = true
 		}
 	}
-	for _, pool := range set.Pools {
+	for _, pool := range set.Pools.All() {
 		for i := range pool.Members {
 			p.members[pool.Members[i].ID] = true
 		}
@@ -160,7 +160,7 @@ func (j *Judge) connections() map[place]dataplane.Connection {
 // known returns a port or uplink if the tables in force bind it to a device,
 // else 0.
 func (j *Judge) known(id table.PortID) table.PortID {
-	if p := j.set.Ports[id]; p != nil && p.Node == 0 || j.set.Uplinks[id] != nil {
+	if p := j.set.Ports.Get(id); p != nil && p.Node == 0 || j.set.Uplinks.Get(id) != nil {
 		return id
 	}
 	return 0

@@ -38,7 +38,7 @@ func changing(t *testing.T, r *rand.Rand, sets []*table.Set, j *bpftest.Judge) {
 	for range 2 * len(sets) {
 		set := sets[r.IntN(len(sets))]
 		j.Apply(set)
-		if len(set.Endpoints) == 0 {
+		if set.Endpoints.Len() == 0 {
 			continue
 		}
 		if src == nil {

@@ -53,13 +53,13 @@ func New(r *rand.Rand, set *table.Set) *Source {
 // Reset makes set the one that frames aim at; what was forwarded is kept.
 func (s *Source) Reset(set *table.Set) {
 	s.set, s.ports, s.ups, s.addrs, s.vips = set, nil, nil, nil, nil
-	for _, e := range set.Endpoints {
-		if p := set.Ports[e.Port]; p != nil && p.Node == 0 {
+	for _, e := range set.Endpoints.All() {
+		if p := set.Ports.Get(e.Port); p != nil && p.Node == 0 {
 			s.ports = append(s.ports, e)
 		}
 		s.addrs = append(s.addrs, e.Addr)
 	}
-	for _, u := range set.Uplinks {
+	for _, u := range set.Uplinks.All() {
 		s.ups = append(s.ups, u)
 	}
 	slices.SortFunc(s.ports, func(a, b *table.Endpoint) int {
@@ -72,15 +72,15 @@ func (s *Source) Reset(set *table.Set) {
 // edges collects the addresses and service numbers where decisions change.
 func (s *Source) edges() {
 	s.addrs = append(s.addrs, netip.MustParseAddr("192.0.2.77"), netip.MustParseAddr("8.8.8.8"))
-	for k := range s.set.Routes {
+	for k := range s.set.Routes.All() {
 		s.prefix(k.Prefix)
 	}
-	for _, a := range s.set.AddrSets {
+	for _, a := range s.set.AddrSets.All() {
 		for _, p := range a.Addrs {
 			s.prefix(p.Prefix)
 		}
 	}
-	for _, l := range s.set.NAT {
+	for _, l := range s.set.NAT.All() {
 		for _, r := range l.Rules {
 			s.prefix(r.Src)
 			s.prefix(r.Dst)
@@ -89,7 +89,7 @@ func (s *Source) edges() {
 		}
 	}
 	s.nums = []uint16{1, 22, 53, 80, 443, 8080}
-	for _, rs := range s.set.Rulesets {
+	for _, rs := range s.set.Rulesets.All() {
 		for _, r := range rs.Rules {
 			for _, v := range r.Services {
 				s.num(v)
@@ -105,7 +105,7 @@ func (s *Source) edges() {
 
 // servers collects what virtual servers are asked.
 func (s *Source) servers() {
-	for k, v := range s.set.VIPs {
+	for k, v := range s.set.VIPs.All() {
 		s.addrs = append(s.addrs, k.Addr)
 		for _, server := range v.Servers {
 			for _, m := range server.Services {
@@ -320,7 +320,7 @@ func (s *Source) answer(p sent) (table.PortID, []byte) {
 	spec.Src, spec.Dst, spec.SrcPort, spec.DstPort = p.seen.Dst, p.seen.Src, p.seen.DstPort, p.seen.SrcPort
 	spec.TTL, spec.MoreFragments, spec.FragmentOffset = pick(s.r, []uint8{1, 2, 3, 64, 64, 64}), false, 0
 	spec.EthSrc, spec.EthDst = packet.MAC(p.left[:6]), packet.MAC(p.left[6:12])
-	if s.set.Uplinks[p.out] != nil && s.r.IntN(3) == 0 {
+	if s.set.Uplinks.Get(p.out) != nil && s.r.IntN(3) == 0 {
 		p.out = pick(s.r, s.ups).ID
 	}
 	switch spec.Proto {

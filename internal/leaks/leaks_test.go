@@ -204,7 +204,7 @@ func TestCheck(t *testing.T) {
 		}},
 		{"tables", func(f *Facts) {
 			f.Compiled["host1"] = table.NewSet("host1")
-			f.Compiled["host1"].Segments[1] = &table.Segment{ID: 1}
+			f.Compiled["host1"].Segments.Put(1, &table.Segment{ID: 1})
 			f.Kernel = "differs"
 			f.Agent.Conditions = []agent.Condition{{Type: agent.DeviceMissing, Object: "p", Status: true, Message: "gone"}, {Type: agent.NoActiveMember, Status: true}}
 		}, []string{

@@ -117,14 +117,14 @@ func (x *trial) loads() string {
 	if n := x.state.Len(); n != 2*x.past.Connections() {
 		return fmt.Sprintf("the oracle has %d connections, the pipeline %d entries", x.past.Connections(), n)
 	}
-	for _, v := range x.set.VIPs {
+	for _, v := range x.set.VIPs.All() {
 		for _, s := range v.Servers {
 			if want, got := x.past.Open(s.Path), x.state.Open(pipeline.LoadServer, uint32(s.ID)); want != int(got) {
 				return fmt.Sprintf("%s: the oracle has %d open connections, the pipeline %d", s.Path, want, got)
 			}
 		}
 	}
-	for _, p := range x.set.Pools {
+	for _, p := range x.set.Pools.All() {
 		for _, m := range p.Members {
 			open, failed := x.past.OpenAt(oracle.Member{Pool: p.Path, Addr: m.Addr, Port: m.Port})
 			if a, b := x.state.Open(pipeline.LoadMember, uint32(m.ID)), x.state.Fails(m.ID); open != int(a) || failed != int(b) {
@@ -218,7 +218,7 @@ func (x *trial) sent(frame []byte, res pipeline.Result) told {
 	}
 	f.Src, f.Dst = src, dst
 	out := told{Disposition: oracle.Delivered, To: x.paths[res.Out], Leaves: f.Tuple().String(), TTL: int(f.TTL)}
-	if h := x.set.NextHops[res.NextHop]; h != nil {
+	if h := x.set.NextHops.Get(res.NextHop); h != nil {
 		out.NextHop = h.Addr.String()
 	} else {
 		out.MACs = fmt.Sprint(f.EthSrc, " > ", f.EthDst)

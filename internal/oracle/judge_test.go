@@ -58,13 +58,13 @@ func courtOf(tree *intent.Tree, set *table.Set, down map[oracle.Member]bool) *co
 		}
 	}
 	c.index = pipeline.NewIndex(set.WithHealth(health))
-	for id, p := range set.Ports {
+	for id, p := range set.Ports.All() {
 		c.devices[p.Path], c.paths[id] = id, p.Path
 	}
-	for id, u := range set.Uplinks {
+	for id, u := range set.Uplinks.All() {
 		c.devices[u.Path], c.paths[id] = id, u.Path
 	}
-	for _, rs := range set.Rulesets {
+	for _, rs := range set.Rulesets.All() {
 		for _, r := range rs.Rules {
 			c.rules[r.ID] = r.Path
 		}
@@ -75,9 +75,9 @@ func courtOf(tree *intent.Tree, set *table.Set, down map[oracle.Member]bool) *co
 // links reads the ends of the Tier-1s' links from the Tier-0's routes to them.
 func links(set *table.Set) func(string) (netip.Addr, netip.Addr) {
 	ends := map[string]netip.Addr{}
-	for _, r := range set.Routes {
+	for _, r := range set.Routes.All() {
 		if r.Kind == table.RouteDown && r.Prefix == netip.PrefixFrom(r.Via, 32) {
-			ends[set.VRFs[r.To].Path] = r.Via
+			ends[set.VRFs.Get(r.To).Path] = r.Via
 		}
 	}
 	return func(tier1 string) (netip.Addr, netip.Addr) { return ends[tier1].Prev(), ends[tier1] }
@@ -86,7 +86,7 @@ func links(set *table.Set) func(string) (netip.Addr, netip.Addr) {
 // members reads the numbers of pool members from their pools.
 func members(set *table.Set) func(oracle.Member) table.MemberID {
 	ids := map[oracle.Member]table.MemberID{}
-	for _, p := range set.Pools {
+	for _, p := range set.Pools.All() {
 		for _, m := range p.Members {
 			ids[oracle.Member{Pool: p.Path, Addr: m.Addr, Port: m.Port}] = m.ID
 		}
@@ -97,7 +97,7 @@ func members(set *table.Set) func(oracle.Member) table.MemberID {
 // monitors reads the Ethernet addresses of load balancers' own ports.
 func monitors(set *table.Set) func(string) string {
 	macs := map[string]string{}
-	for _, p := range set.Ports {
+	for _, p := range set.Ports.All() {
 		macs[p.Path] = packet.MAC(p.MAC).String()
 	}
 	return func(port string) string {

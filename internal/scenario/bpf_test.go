@@ -39,7 +39,7 @@ type replayed struct {
 func (r *replayed) Changed(w *scenario.World, files []scenario.File) error {
 	r.judge.Apply(w.Set)
 	for _, k := range r.talks {
-		if w.Set.Ports[k.From] != nil || w.Set.Uplinks[k.From] != nil {
+		if w.Set.Ports.Get(k.From) != nil || w.Set.Uplinks.Get(k.From) != nil {
 			k.Exchange(w.Set)
 		}
 	}

@@ -95,7 +95,7 @@ func (f *Flow) toRouter() bool {
 	if f.Result.To == f.Result.From {
 		return f.Result.DestinationSeen == f.Dst
 	}
-	for _, v := range f.set.VRFs {
+	for _, v := range f.set.VRFs.All() {
 		if v.Path == f.Result.To.Path {
 			return true
 		}

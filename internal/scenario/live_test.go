@@ -125,9 +125,9 @@ func (r *lived) receive(f *scenario.Flow, start func(netip.AddrPort) error) erro
 
 // members returns where the members of the virtual server that f asks listen.
 func members(f *scenario.Flow) (out []netip.AddrPort) {
-	for k, v := range f.Tables().VIPs {
-		if s := v.Server(uint8(f.Proto), f.DstPort); s != nil && k.Addr == f.Dst && f.Tables().Pools[s.Pool] != nil {
-			for _, m := range f.Tables().Pools[s.Pool].Members {
+	for k, v := range f.Tables().VIPs.All() {
+		if s := v.Server(uint8(f.Proto), f.DstPort); s != nil && k.Addr == f.Dst && f.Tables().Pools.Get(s.Pool) != nil {
+			for _, m := range f.Tables().Pools.Get(s.Pool).Members {
 				out = append(out, netip.AddrPortFrom(m.Addr, cmp.Or(m.Port, s.MemberPort, f.DstPort)))
 			}
 		}
@@ -139,9 +139,9 @@ func members(f *scenario.Flow) (out []netip.AddrPort) {
 // empty: none has.
 func portOf(f *scenario.Flow, a netip.Addr) string {
 	var paths []string
-	for k, e := range f.Tables().Endpoints {
+	for k, e := range f.Tables().Endpoints.All() {
 		if k.Addr == a {
-			paths = append(paths, f.Tables().Ports[e.Port].Path)
+			paths = append(paths, f.Tables().Ports.Get(e.Port).Path)
 		}
 	}
 	slices.Sort(paths)

@@ -98,7 +98,7 @@ func (r *lived) Changed(w *scenario.World, files []scenario.File) error {
 	if err := r.Predicted.Changed(w, files); err != nil {
 		return err
 	}
-	if len(w.Set.Ports)+len(w.Set.Uplinks) == 0 {
+	if w.Set.Ports.Len()+w.Set.Uplinks.Len() == 0 {
 		return r.down()
 	}
 	bodies := make([]lab.File, 0, len(files)+1)
@@ -182,7 +182,7 @@ func (r *lived) Traced(w *scenario.World, f *scenario.Flow) error {
 // sender returns the machine that f comes from; nil: there is none.
 func (r *lived) sender(f *scenario.Flow) *lab.Machine {
 	path := ""
-	if p := f.Tables().Ports[f.From]; p != nil {
+	if p := f.Tables().Ports.Get(f.From); p != nil {
 		path = p.Path
 	}
 	return r.machine(path, f.Src)
@@ -195,7 +195,7 @@ func (r *lived) receiver(f *scenario.Flow) (*lab.Machine, netip.AddrPort) {
 	res, set := f.Result, f.Tables()
 	if res.Dropped == nil {
 		path := res.To.Path
-		for _, u := range set.Uplinks {
+		for _, u := range set.Uplinks.All() {
 			if u.Path == path {
 				path = "" // outside
 			}
@@ -203,7 +203,7 @@ func (r *lived) receiver(f *scenario.Flow) (*lab.Machine, netip.AddrPort) {
 		return r.machine(path, res.DestinationSeen), netip.AddrPortFrom(res.DestinationSeen, res.DestinationPortSeen)
 	}
 	at := netip.AddrPortFrom(f.Dst, f.DstPort)
-	if p := set.Ports[f.To]; p != nil {
+	if p := set.Ports.Get(f.To); p != nil {
 		return r.machine(p.Path, f.Dst), at
 	}
 	for _, m := range r.plan.Machines { // overlapping tenants: any will do, another one refuses

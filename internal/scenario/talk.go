@@ -81,7 +81,7 @@ func (k *Talk) Probe(set *table.Set, last int) {
 		if res.Verdict != pipeline.Forward {
 			continue
 		}
-		hop := set.NextHops[res.NextHop]
+		hop := set.NextHops.Get(res.NextHop)
 		in, frame = answer(res)
 		switch {
 		case hop != nil && hop.Addr.IsValid() && hop.Addr != frame.Src && ttl == int(res.Hops)+1:
@@ -137,16 +137,16 @@ func trouble(res *pipeline.Result, kind, code uint8) packet.Spec {
 // send lets the machine behind a port or uplink send s: it asks for the
 // neighbour first. Without an answer to that, it is the result.
 func (k *Talk) send(set *table.Set, from table.PortID, s packet.Spec) *pipeline.Result {
-	port := set.Ports[from]
+	port := set.Ports.Get(from)
 	if port == nil {
 		s.EthDst, s.EthSrc = packet.MAC{2, 0, 0, 0, 0, 1}, packet.MAC{2, 0, 0, 0, 0, 2} // outside, MACs do not matter
 		return k.forward(from, packet.Build(s))
 	}
 	s.EthSrc, s.EthDst = packet.MAC(port.MAC), packet.MAC(table.RouterMAC)
-	if e := set.Endpoints[table.EndpointKey{Segment: port.Segment, Addr: s.Src}]; e != nil && e.Port == from {
+	if e := set.Endpoints.Get(table.EndpointKey{Segment: port.Segment, Addr: s.Src}); e != nil && e.Port == from {
 		s.EthSrc = packet.MAC(e.MAC)
 	}
-	if segment := set.Segments[port.Segment]; segment != nil && onLink(segment, s) {
+	if segment := set.Segments.Get(port.Segment); segment != nil && onLink(segment, s) {
 		res := k.forward(from, packet.Build(packet.Spec{
 			EthDst: packet.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, EthSrc: s.EthSrc,
 			ARP: &packet.ARP{Op: packet.ARPRequest, SenderMAC: s.EthSrc, Sender: s.Src, Target: s.Dst},

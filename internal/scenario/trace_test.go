@@ -78,13 +78,13 @@ func question(set *table.Set, f *scenario.Flow) oracle.Packet {
 	if f.Proto == packet.ICMP {
 		p.ICMPType = packet.ICMPEchoRequest
 	}
-	if up := set.Uplinks[f.From]; up != nil {
+	if up := set.Uplinks.Get(f.From); up != nil {
 		p.Port = up.Path
 		return p
 	}
-	port := set.Ports[f.From]
+	port := set.Ports.Get(f.From)
 	p.Port = port.Path
-	for _, g := range set.Segments[port.Segment].Gateways {
+	for _, g := range set.Segments.Get(port.Segment).Gateways {
 		if g.Contains(f.Dst) && g.Addr() != f.Dst {
 			p.ToGateway = false
 		}
@@ -100,11 +100,11 @@ func facts(set *table.Set) oracle.Facts {
 // transit reads the ends of the links to Tier-1s.
 func transit(set *table.Set) func(tier1 string) (tier0End, tier1End netip.Addr) {
 	return func(tier1 string) (tier0End, tier1End netip.Addr) {
-		for _, r := range set.Routes {
+		for _, r := range set.Routes.All() {
 			switch {
-			case r.Kind == table.RouteUp && set.VRFs[r.VRF].Path == tier1:
+			case r.Kind == table.RouteUp && set.VRFs.Get(r.VRF).Path == tier1:
 				tier0End = r.Via
-			case r.Kind == table.RouteDown && set.VRFs[r.To].Path == tier1:
+			case r.Kind == table.RouteDown && set.VRFs.Get(r.To).Path == tier1:
 				tier1End = r.Via
 			}
 		}
@@ -115,7 +115,7 @@ func transit(set *table.Set) func(tier1 string) (tier0End, tier1End netip.Addr) 
 // memberID reads the numbers of pools' members.
 func memberID(set *table.Set) func(oracle.Member) table.MemberID {
 	return func(m oracle.Member) table.MemberID {
-		for _, p := range set.Pools {
+		for _, p := range set.Pools.All() {
 			for _, has := range p.Members {
 				if p.Path == m.Pool && has.Addr == m.Addr && has.Port == m.Port {
 					return has.ID

@@ -67,10 +67,10 @@ var (
 // WithLB returns New's Set with load balancers: a Set of its own on every call.
 func WithLB() *table.Set {
 	s := set{New()}
-	s.Realms[RealmRed].Prefixes = prefixes("10.1.1.0/24", "10.1.2.0/24", "10.1.3.0/24", "10.1.9.0/30")
+	s.Realms.Get(RealmRed).Prefixes = prefixes("10.1.1.0/24", "10.1.2.0/24", "10.1.3.0/24", "10.1.9.0/30")
 	s.segment(Srv, "srv", Red, RealmRed, "10.1.3.1/24")
 	s.segment(Mon, "mon", Red, RealmRed, "10.1.9.1/30")
-	s.Segments[Mon].Monitor = LBRed
+	s.Segments.Get(Mon).Monitor = LBRed
 	s.connected(Srv, Mon)
 	s.route(table.Route{VRF: T0, Kind: table.RouteDown, To: Red, Via: addr("100.64.0.1")}, "10.1.3.0/24")
 	s.port(Srv1, "srv1", Srv, "10.1.3.11")
@@ -78,9 +78,9 @@ func WithLB() *table.Set {
 	s.port(Srv3, "srv3", Srv, "10.1.3.13")
 	s.port(Far1, "far1", DMZ, "172.16.3.20")
 	s.port(Mon1, "mon1", Mon, "10.1.9.2")
-	for k, e := range s.Endpoints {
+	for k, e := range s.Endpoints.All() {
 		if slices.Contains([]table.PortID{Srv1, Srv2, Web2}, e.Port) {
-			s.Endpoints[k].DLB = DLB
+			s.Endpoints.Get(k).DLB = DLB
 		}
 	}
 	s.balancers()
@@ -88,9 +88,9 @@ func WithLB() *table.Set {
 }
 
 func (s set) balancers() {
-	s.Services[LBRed] = &table.LBService{ID: LBRed, Path: "/infra/lb-services/red", Name: "red", VRF: Red, Port: Mon1}
-	s.Services[LBTop] = &table.LBService{ID: LBTop, Path: "/infra/lb-services/top", Name: "top", VRF: T0}
-	s.Services[DLB] = &table.LBService{ID: DLB, Path: "/infra/lb-services/cluster", Name: "cluster"}
+	s.Services.Put(LBRed, &table.LBService{ID: LBRed, Path: "/infra/lb-services/red", Name: "red", VRF: Red, Port: Mon1})
+	s.Services.Put(LBTop, &table.LBService{ID: LBTop, Path: "/infra/lb-services/top", Name: "top", VRF: T0})
+	s.Services.Put(DLB, &table.LBService{ID: DLB, Path: "/infra/lb-services/cluster", Name: "cluster"})
 
 	s.pool(PoolSrv, "srv", member(MemberSrv1, "10.1.3.11", 8080), member(MemberSrv2, "10.1.3.12", 8080), member(MemberSrv3, "10.1.3.13", 8080))
 	s.pool(PoolDNS, "dns", member(MemberDNS1, "10.1.3.11", 0))
@@ -107,9 +107,9 @@ func (s set) balancers() {
 }
 
 func (s set) pool(id table.PoolID, name string, members ...table.Member) {
-	s.Pools[id] = &table.Pool{
+	s.Pools.Put(id, &table.Pool{
 		ID: id, Path: "/infra/lb-pools/" + name, Name: name, Algorithm: table.RoundRobin, Members: members,
-	}
+	})
 }
 
 func member(id table.MemberID, a string, port uint16) table.Member {
@@ -124,7 +124,7 @@ func virtual(id table.VirtualServerID, name string, lb table.LBServiceID, pool t
 
 // vip enters a VIP and, at a router, its route.
 func (s set) vip(k table.VIPKey, servers ...*table.VirtualServer) {
-	s.VIPs[k] = &table.VIP{Key: k, Servers: servers}
+	s.VIPs.Put(k, &table.VIP{Key: k, Servers: servers})
 	if k.VRF != 0 {
 		s.route(table.Route{VRF: k.VRF, Kind: table.RouteVIP, Source: servers[0].Path}, k.Addr.String()+"/32")
 	}

@@ -43,7 +43,7 @@ func (s set) nat() {
 
 func (s set) rows(vrf table.VRFID, dir table.NATDir, rules ...table.NATRule) {
 	k := table.NATKey{VRF: vrf, Dir: dir}
-	s.NAT[k] = &table.NATList{Key: k, Rules: rules}
+	s.NAT.Put(k, &table.NATList{Key: k, Rules: rules})
 }
 
 // row returns a NAT row; an empty src or dst is any, an empty pool an exemption.
@@ -112,20 +112,20 @@ func (s set) firewall() {
 	s.rules(RulesAny, table.Rule{ID: RuleAny, Category: "Application", Action: table.Allow, AnyRemote: true, Services: services(0, 0, 65535)})
 
 	for _, a := range []string{"10.1.1.10", "10.1.1.11", "10.1.1.30"} {
-		e := s.Endpoints[table.EndpointKey{Segment: Web, Addr: addr(a)}]
+		e := s.Endpoints.Get(table.EndpointKey{Segment: Web, Addr: addr(a)})
 		e.Out, e.In = []table.RulesetID{RulesEmergency, RulesWebOut}, []table.RulesetID{RulesWebIn}
 	}
-	s.Endpoints[table.EndpointKey{Segment: DB, Addr: addr("10.1.2.10")}].In = []table.RulesetID{RulesDBIn}
-	s.Endpoints[table.EndpointKey{Segment: DMZ, Addr: addr("172.16.3.10")}].In = []table.RulesetID{RulesDMZIn}
-	excluded := s.Endpoints[table.EndpointKey{Segment: DB, Addr: addr("10.1.2.11")}]
+	s.Endpoints.Get(table.EndpointKey{Segment: DB, Addr: addr("10.1.2.10")}).In = []table.RulesetID{RulesDBIn}
+	s.Endpoints.Get(table.EndpointKey{Segment: DMZ, Addr: addr("172.16.3.10")}).In = []table.RulesetID{RulesDMZIn}
+	excluded := s.Endpoints.Get(table.EndpointKey{Segment: DB, Addr: addr("10.1.2.11")})
 	excluded.Out, excluded.In, excluded.Unfiltered = nil, nil, true
 }
 
 func (s set) addrs(id table.AddrSetID, name string, realm table.RealmID, ps ...string) {
-	a := s.AddrSets[id]
+	a := s.AddrSets.Get(id)
 	if a == nil {
 		a = &table.AddrSet{ID: id, Path: "/infra/domains/default/groups/" + name, Name: name}
-		s.AddrSets[id] = a
+		s.AddrSets.Put(id, a)
 	}
 	for _, p := range prefixes(ps...) {
 		a.Addrs = append(a.Addrs, table.RealmPrefix{Realm: realm, Prefix: p})
@@ -138,7 +138,7 @@ func (s set) rules(id table.RulesetID, rules ...table.Rule) {
 		r.Path = "/infra/domains/default/security-policies/test"
 		rs.Rules = append(rs.Rules, &r)
 	}
-	s.Rulesets[id] = rs
+	s.Rulesets.Put(id, rs)
 }
 
 // services returns one Service for each protocol, first and last number.

@@ -18,16 +18,16 @@ const (
 func RandomLB(r *rand.Rand) *table.Set {
 	s := randomLB{WithLB(), r}
 	for id := PoolSrv; id <= PoolCluster; id++ {
-		s.pool(s.Pools[id])
+		s.pool(s.Pools.Get(id))
 	}
 	for _, k := range []table.VIPKey{{VRF: Red, Addr: VIPRed}, {VRF: T0, Addr: VIPTop}, {DLB: DLB, Addr: VIPCluster}} {
-		for _, v := range s.VIPs[k].Servers {
+		for _, v := range s.VIPs.Get(k).Servers {
 			s.server(v)
 		}
 	}
 	s.gateways()
 	for _, k := range []table.NATKey{{VRF: Red, Dir: table.NATOut}, {VRF: Red, Dir: table.NATIn}, {VRF: Blue, Dir: table.NATOut}, {VRF: Blue, Dir: table.NATIn}} {
-		if l := s.NAT[k]; l != nil {
+		if l := s.NAT.Get(k); l != nil {
 			for i := range l.Rules {
 				l.Rules[i].Match = table.FirewallMatch(r.IntN(3))
 			}
@@ -51,9 +51,9 @@ func (s randomLB) pool(p *table.Pool) {
 		p.SNATAddrs = []netip.Addr{addr("203.0.113.27"), addr("203.0.113.28")}[:1+s.r.IntN(2)]
 		for _, a := range p.SNATAddrs {
 			k := table.RouteKey{VRF: Red, Prefix: netip.PrefixFrom(a, 32)}
-			s.Routes[k] = &table.Route{VRF: Red, Prefix: k.Prefix, Kind: table.RouteNAT}
+			s.Routes.Put(k, &table.Route{VRF: Red, Prefix: k.Prefix, Kind: table.RouteNAT})
 			k.VRF = T0
-			s.Routes[k] = &table.Route{VRF: T0, Prefix: k.Prefix, Kind: table.RouteDown, To: Red, Via: addr("100.64.0.1")}
+			s.Routes.Put(k, &table.Route{VRF: T0, Prefix: k.Prefix, Kind: table.RouteDown, To: Red, Via: addr("100.64.0.1")})
 		}
 	}
 	p.MinActive = uint32(s.r.IntN(3))
@@ -86,7 +86,7 @@ func (s randomLB) server(v *table.VirtualServer) {
 	if s.one(3) {
 		v.Access = accessRulesets + table.RulesetID(v.ID-VSWeb)
 		rule := &table.Rule{ID: 5000 + uint32(v.ID), Name: "access", Action: table.Allow, Remote: s.sets(), NotRemote: s.one(3)}
-		s.Rulesets[v.Access] = &table.Ruleset{ID: v.Access, Name: "access", Rules: []*table.Rule{rule}}
+		s.Rulesets.Put(v.Access, &table.Ruleset{ID: v.Access, Name: "access", Rules: []*table.Rule{rule}})
 	}
 }
 
@@ -94,7 +94,7 @@ func (s randomLB) server(v *table.VirtualServer) {
 func (s randomLB) sets() (out []table.AddrSetID) {
 	var all []table.AddrSetID
 	for id := table.AddrSetID(0); id < 1000; id++ {
-		if s.AddrSets[id] != nil {
+		if s.AddrSets.Get(id) != nil {
 			all = append(all, id)
 		}
 	}
@@ -115,15 +115,15 @@ func (s randomLB) gateways() {
 		}
 		id := next
 		next++
-		s.Rulesets[id] = &table.Ruleset{ID: id, Name: "gateway", Gateway: true, Rules: s.rules(uint32(id) * 10)}
+		s.Rulesets.Put(id, &table.Ruleset{ID: id, Name: "gateway", Gateway: true, Rules: s.rules(uint32(id) * 10)})
 		return id
 	}
 	for _, id := range []table.VRFID{Red, Blue} {
-		v := s.VRFs[id]
+		v := s.VRFs.Get(id)
 		v.In, v.Out = ruleset(), ruleset()
 	}
 	for id := table.PortID(0); id < 1000; id++ {
-		if u := s.Uplinks[id]; u != nil {
+		if u := s.Uplinks.Get(id); u != nil {
 			u.In, u.Out = ruleset(), ruleset()
 			u.MTU = uint16([]int{0, 0, 44, 60}[s.r.IntN(4)])
 		}
@@ -175,12 +175,12 @@ func (s randomLB) via() {
 		if s.one(3) {
 			rule.Action = table.Reject
 		}
-		s.Rulesets[id] = &table.Ruleset{ID: id, Name: "via", Rules: []*table.Rule{rule}}
-		for k, e := range s.Endpoints {
+		s.Rulesets.Put(id, &table.Ruleset{ID: id, Name: "via", Rules: []*table.Rule{rule}})
+		for k, e := range s.Endpoints.All() {
 			if e.Port == p && len(e.In) < 3 {
 				c := *e
 				c.In = append([]table.RulesetID{id}, e.In...)
-				s.Endpoints[k] = &c
+				s.Endpoints.Put(k, &c)
 			}
 		}
 	}

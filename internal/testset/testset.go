@@ -168,17 +168,17 @@ func New() *table.Set {
 type set struct{ *table.Set }
 
 func (s set) topology() {
-	s.VRFs[T0] = &table.VRF{ID: T0, Kind: table.Tier0, Path: "/infra/tier-0s/t0", Name: "t0"}
-	s.VRFs[Red] = &table.VRF{ID: Red, Kind: table.Tier1, Path: "/infra/tier-1s/red", Name: "red"}
-	s.VRFs[Blue] = &table.VRF{ID: Blue, Kind: table.Tier1, Path: "/infra/tier-1s/blue", Name: "blue"}
-	s.VRFs[Node] = &table.VRF{ID: Node, Kind: table.Node, Path: "/infra/nodes/node", Name: "node", NodePort: NodeUp}
+	s.VRFs.Put(T0, &table.VRF{ID: T0, Kind: table.Tier0, Path: "/infra/tier-0s/t0", Name: "t0"})
+	s.VRFs.Put(Red, &table.VRF{ID: Red, Kind: table.Tier1, Path: "/infra/tier-1s/red", Name: "red"})
+	s.VRFs.Put(Blue, &table.VRF{ID: Blue, Kind: table.Tier1, Path: "/infra/tier-1s/blue", Name: "blue"})
+	s.VRFs.Put(Node, &table.VRF{ID: Node, Kind: table.Node, Path: "/infra/nodes/node", Name: "node", NodePort: NodeUp})
 	s.uplink(UplinkEast, "east", "192.0.2.2/24")
 	s.uplink(UplinkWest, "west", "198.51.100.2/24")
-	s.NextHops[East] = &table.NextHop{ID: East, Uplink: UplinkEast, Addr: netip.MustParseAddr("192.0.2.1")}
-	s.NextHops[West] = &table.NextHop{ID: West, Uplink: UplinkWest, Addr: netip.MustParseAddr("198.51.100.1")}
+	s.NextHops.Put(East, &table.NextHop{ID: East, Uplink: UplinkEast, Addr: netip.MustParseAddr("192.0.2.1")})
+	s.NextHops.Put(West, &table.NextHop{ID: West, Uplink: UplinkWest, Addr: netip.MustParseAddr("198.51.100.1")})
 
-	s.Realms[RealmRed] = &table.Realm{ID: RealmRed, Path: "/infra/tier-1s/red", Prefixes: prefixes("10.1.1.0/24", "10.1.2.0/24")}
-	s.Realms[RealmBlue] = &table.Realm{ID: RealmBlue, Path: "/infra/tier-1s/blue", Prefixes: prefixes("10.1.1.0/24", "172.16.3.0/24")}
+	s.Realms.Put(RealmRed, &table.Realm{ID: RealmRed, Path: "/infra/tier-1s/red", Prefixes: prefixes("10.1.1.0/24", "10.1.2.0/24")})
+	s.Realms.Put(RealmBlue, &table.Realm{ID: RealmBlue, Path: "/infra/tier-1s/blue", Prefixes: prefixes("10.1.1.0/24", "172.16.3.0/24")})
 	s.segment(Web, "web", Red, RealmRed, "10.1.1.1/24")
 	s.segment(DB, "db", Red, RealmRed, "10.1.2.1/24")
 	s.segment(App, "app", Blue, RealmBlue, "10.1.1.1/24")
@@ -190,7 +190,7 @@ func (s set) topology() {
 	s.port(Web2, "web2", Web, "10.1.1.11")
 	s.port(Web3, "web3", Web, "10.1.1.30")
 	s.port(NodeUp, "node-up", Web, "10.1.1.20", "10.1.1.21")
-	s.Ports[NodeUp].Node, s.Ports[NodeUp].Attachment = Node, ""
+	s.Ports.Get(NodeUp).Node, s.Ports.Get(NodeUp).Attachment = Node, ""
 	s.port(DB1, "db1", DB, "10.1.2.10")
 	s.port(DB2, "db2", DB, "10.1.2.11")
 	s.port(App1, "app1", App, "10.1.1.10")
@@ -232,35 +232,35 @@ func (s set) routes() {
 }
 
 func (s set) uplink(id table.PortID, name, address string) {
-	s.Uplinks[id] = &table.Uplink{
+	s.Uplinks.Put(id, &table.Uplink{
 		ID: id, Path: "/infra/tier-0s/t0/locale-services/default/interfaces/" + name, Name: name, VRF: T0,
 		Address: netip.MustParsePrefix(address), Attachment: name,
-	}
+	})
 }
 
 func (s set) segment(id table.SegmentID, name string, vrf table.VRFID, realm table.RealmID, gateways ...string) {
-	s.Segments[id] = &table.Segment{
+	s.Segments.Put(id, &table.Segment{
 		ID: id, Path: "/infra/segments/" + name, Name: name, VNI: 70000 + uint32(id), VRF: vrf, Realm: realm,
 		Gateways: prefixes(gateways...),
-	}
+	})
 }
 
 func (s set) port(id table.PortID, name string, segment table.SegmentID, addrs ...string) {
-	s.Ports[id] = &table.Port{
-		ID: id, Path: s.Segments[segment].Path + "/ports/" + name, Name: name, Segment: segment, MAC: MAC(id), Attachment: name,
-	}
+	s.Ports.Put(id, &table.Port{
+		ID: id, Path: s.Segments.Get(segment).Path + "/ports/" + name, Name: name, Segment: segment, MAC: MAC(id), Attachment: name,
+	})
 	for _, a := range addrs {
-		s.Endpoints[table.EndpointKey{Segment: segment, Addr: addr(a)}] = &table.Endpoint{
+		s.Endpoints.Put(table.EndpointKey{Segment: segment, Addr: addr(a)}, &table.Endpoint{
 			Segment: segment, Addr: addr(a), Port: id, MAC: MAC(id),
 			Out: []table.RulesetID{RulesAny}, In: []table.RulesetID{RulesAny},
-		}
+		})
 	}
 }
 
 // connected adds the routes of segments' subnets and gateways.
 func (s set) connected(ids ...table.SegmentID) {
 	for _, id := range ids {
-		seg := s.Segments[id]
+		seg := s.Segments.Get(id)
 		for _, g := range seg.Gateways {
 			s.route(table.Route{VRF: seg.VRF, Kind: table.RouteConnected, Segment: id, Source: seg.Path}, g.Masked().String())
 			s.route(table.Route{VRF: seg.VRF, Kind: table.RouteLocal, Source: seg.Path}, g.Addr().String()+"/32")
@@ -273,7 +273,7 @@ func (s set) route(r table.Route, dsts ...string) {
 	for _, p := range prefixes(dsts...) {
 		one := r
 		one.Prefix = p
-		s.Routes[table.RouteKey{VRF: r.VRF, Prefix: p}] = &one
+		s.Routes.Put(table.RouteKey{VRF: r.VRF, Prefix: p}, &one)
 	}
 }
 

@@ -14,69 +14,69 @@ func TestReferencesResolve(t *testing.T) {
 }
 
 func testReferences(t *testing.T, s *table.Set) {
-	for k, e := range s.Endpoints {
-		p := s.Ports[e.Port]
+	for k, e := range s.Endpoints.All() {
+		p := s.Ports.Get(e.Port)
 		if p == nil || p.Segment != k.Segment || p.MAC != e.MAC || e.Segment != k.Segment || e.Addr != k.Addr {
 			t.Errorf("endpoint %v: %+v", k, e)
 		}
 		for _, id := range append(append([]table.RulesetID{}, e.Out...), e.In...) {
-			if s.Rulesets[id] == nil {
+			if s.Rulesets.Get(id) == nil {
 				t.Errorf("endpoint %v: no ruleset %d", k, id)
 			}
 		}
 	}
-	for id, p := range s.Ports {
-		if s.Segments[p.Segment] == nil || p.ID != id || p.Node != 0 && s.VRFs[p.Node].NodePort != id {
+	for id, p := range s.Ports.All() {
+		if s.Segments.Get(p.Segment) == nil || p.ID != id || p.Node != 0 && s.VRFs.Get(p.Node).NodePort != id {
 			t.Errorf("port %d: %+v", id, p)
 		}
 	}
-	for id, g := range s.Segments {
-		if g.ID != id || g.VRF != 0 && s.VRFs[g.VRF] == nil || g.Realm != 0 && s.Realms[g.Realm] == nil {
+	for id, g := range s.Segments.All() {
+		if g.ID != id || g.VRF != 0 && s.VRFs.Get(g.VRF) == nil || g.Realm != 0 && s.Realms.Get(g.Realm) == nil {
 			t.Errorf("segment %d: %+v", id, g)
 		}
 	}
-	for k, r := range s.Routes {
-		if r.VRF != k.VRF || r.Prefix != k.Prefix || k.Prefix != k.Prefix.Masked() || s.VRFs[k.VRF] == nil {
+	for k, r := range s.Routes.All() {
+		if r.VRF != k.VRF || r.Prefix != k.Prefix || k.Prefix != k.Prefix.Masked() || s.VRFs.Get(k.VRF) == nil {
 			t.Errorf("route %v: %+v", k, r)
 		}
 		switch r.Kind {
 		case table.RouteConnected, table.RouteVia:
-			if s.Segments[r.Segment] == nil {
+			if s.Segments.Get(r.Segment) == nil {
 				t.Errorf("route %v: no segment %d", k, r.Segment)
 			}
 		case table.RouteUp, table.RouteDown:
-			if s.VRFs[r.To] == nil || !r.Via.IsValid() {
+			if s.VRFs.Get(r.To) == nil || !r.Via.IsValid() {
 				t.Errorf("route %v: to %d via %s", k, r.To, r.Via)
 			}
 		case table.RouteUplink:
 			for _, id := range r.NextHops {
-				if n := s.NextHops[id]; n == nil || s.Uplinks[n.Uplink] == nil || s.Uplinks[n.Uplink].VRF != k.VRF {
+				if n := s.NextHops.Get(id); n == nil || s.Uplinks.Get(n.Uplink) == nil || s.Uplinks.Get(n.Uplink).VRF != k.VRF {
 					t.Errorf("route %v: next hop %d", k, id)
 				}
 			}
 		}
 	}
-	for id, rs := range s.Rulesets {
+	for id, rs := range s.Rulesets.All() {
 		for _, r := range rs.Rules {
 			for _, a := range r.Remote {
-				if s.AddrSets[a] == nil {
+				if s.AddrSets.Get(a) == nil {
 					t.Errorf("ruleset %d rule %d: no set %d", id, r.ID, a)
 				}
 			}
 		}
 	}
-	for k, v := range s.VIPs {
-		if v.Key != k || (k.VRF == 0) == (k.DLB == 0) || k.DLB != 0 && s.Services[k.DLB] == nil {
+	for k, v := range s.VIPs.All() {
+		if v.Key != k || (k.VRF == 0) == (k.DLB == 0) || k.DLB != 0 && s.Services.Get(k.DLB) == nil {
 			t.Errorf("VIP %v: %+v", k, v.Key)
 		}
 		for _, srv := range v.Servers {
-			if s.Pools[srv.Pool] == nil || s.Services[srv.Service] == nil || s.Services[srv.Service].VRF != k.VRF {
+			if s.Pools.Get(srv.Pool) == nil || s.Services.Get(srv.Service) == nil || s.Services.Get(srv.Service).VRF != k.VRF {
 				t.Errorf("VIP %v: virtual server %+v", k, srv)
 			}
 		}
 	}
-	for k, l := range s.NAT {
-		if l.Key != k || s.VRFs[k.VRF] == nil {
+	for k, l := range s.NAT.All() {
+		if l.Key != k || s.VRFs.Get(k.VRF) == nil {
 			t.Errorf("NAT %v: %+v", k, l.Key)
 		}
 	}
@@ -84,9 +84,9 @@ func testReferences(t *testing.T, s *table.Set) {
 
 func TestNewReturnsASetOfItsOwn(t *testing.T) {
 	a, b := New(), New()
-	a.Rulesets[RulesAny].Rules[0].Action = table.Drop
-	a.NAT[table.NATKey{VRF: Red, Dir: table.NATOut}].Rules[0].Action = table.NATTranslate
-	if b.Rulesets[RulesAny].Rules[0].Action != table.Allow || b.NAT[table.NATKey{VRF: Red, Dir: table.NATOut}].Rules[0].Action != table.NATExempt {
+	a.Rulesets.Get(RulesAny).Rules[0].Action = table.Drop
+	a.NAT.Get(table.NATKey{VRF: Red, Dir: table.NATOut}).Rules[0].Action = table.NATTranslate
+	if b.Rulesets.Get(RulesAny).Rules[0].Action != table.Allow || b.NAT.Get(table.NATKey{VRF: Red, Dir: table.NATOut}).Rules[0].Action != table.NATExempt {
 		t.Error("two sets share objects")
 	}
 }

@@ -158,10 +158,10 @@ func newCourt(t testing.TB, c *cluster, objects []intent.Object) *court {
 	j := &court{ports: map[string]table.PortID{}}
 	for _, set := range sets {
 		j.index = pipeline.NewIndex(set)
-		for k, e := range set.Endpoints {
+		for k, e := range set.Endpoints.All() {
 			j.ports[k.Addr.String()] = e.Port
 		}
-		for id := range set.Uplinks {
+		for id := range set.Uplinks.All() {
 			j.out = id
 		}
 	}

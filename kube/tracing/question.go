@@ -105,7 +105,7 @@ func (r *reconciler) address(ctx context.Context, field string, t *v1alpha1.Trac
 		return p, err
 	}
 	others := false
-	for k, e := range x.set.Endpoints {
+	for k, e := range x.set.Endpoints.All() {
 		if k.Addr != p.Addr {
 			continue
 		}
@@ -122,7 +122,7 @@ func (r *reconciler) address(ctx context.Context, field string, t *v1alpha1.Trac
 		if p, err = trace.ResolveSource(x.index, p.Addr.String()); err != nil {
 			return p, &unresolved{field, strings.TrimPrefix(err.Error(), "source "), true}
 		}
-		others = x.set.Ports[p.Port] != nil // one whose name is an address
+		others = x.set.Ports.Get(p.Port) != nil // one whose name is an address
 	}
 	if others {
 		return p, &unresolved{field, fmt.Sprintf("%s: is no pod's of namespace %s (a pod of the Trace's own namespace, or an address outside)", t.Spec.Source.Address, t.Namespace), false}
@@ -132,11 +132,11 @@ func (r *reconciler) address(ctx context.Context, field string, t *v1alpha1.Trac
 
 // inside reports whether a port is on a segment of the namespace with that UID.
 func inside(set *table.Set, id table.PortID, uid string) bool {
-	port := set.Ports[id]
-	if port == nil || set.Segments[port.Segment] == nil {
+	port := set.Ports.Get(id)
+	if port == nil || set.Segments.Get(port.Segment) == nil {
 		return false
 	}
-	_, is := ncp.SegmentIndex(uid, set.Segments[port.Segment].Path)
+	_, is := ncp.SegmentIndex(uid, set.Segments.Get(port.Segment).Path)
 	return is
 }
 

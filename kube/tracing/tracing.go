@@ -95,8 +95,8 @@ func (r *reconciler) indexOf(node string) *indexed {
 	if x := r.indexes[node]; x != nil && x.set == set {
 		return x
 	}
-	x := &indexed{set, pipeline.NewIndex(set), make(map[string]*table.Port, len(set.Ports))}
-	for _, p := range set.Ports {
+	x := &indexed{set, pipeline.NewIndex(set), make(map[string]*table.Port, set.Ports.Len())}
+	for _, p := range set.Ports.All() {
 		if p.Attachment != "" {
 			x.attachments[p.Attachment] = p
 		}

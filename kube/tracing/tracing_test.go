@@ -2,7 +2,6 @@ package tracing
 
 import (
 	"fmt"
-	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -47,11 +46,10 @@ func (f *fakeTables) Set(node string) (*table.Set, store.Version) {
 // attach returns a Set in which pods have ports.
 func attach(set *table.Set, pods map[table.PortID]*corev1.Pod) *table.Set {
 	out := *set
-	out.Ports = maps.Clone(set.Ports)
 	for id, pod := range pods {
-		p := *out.Ports[id]
+		p := *out.Ports.Get(id)
 		p.Attachment = string(pod.UID)
-		out.Ports[id] = &p
+		out.Ports.Put(id, &p)
 	}
 	return &out
 }
@@ -59,11 +57,10 @@ func attach(set *table.Set, pods map[table.PortID]*corev1.Pod) *table.Set {
 // inNamespace returns a Set in which a port's segment is a namespace's.
 func inNamespace(set *table.Set, port table.PortID, ns *corev1.Namespace) *table.Set {
 	out := *set
-	out.Segments = maps.Clone(set.Segments)
-	id := set.Ports[port].Segment
-	s := *set.Segments[id]
+	id := set.Ports.Get(port).Segment
+	s := *set.Segments.Get(id)
 	s.Path = ncp.SegmentPath(string(ns.UID), 0)
-	out.Segments[id] = &s
+	out.Segments.Put(id, &s)
 	return &out
 }
 
