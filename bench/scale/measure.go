@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/weft-net/weft/agent"
 	"github.com/weft-net/weft/internal/netns"
 	"github.com/weft-net/weft/kube/ncp"
 )
@@ -26,7 +25,7 @@ const (
 	policyEnforced = "policy: create → in force in the kernel"
 	packetStopped  = "policy: create → the first packet is dropped"
 	packetPasses   = "policy: delete → the first packet passes"
-	podAdd         = "pod: CNI ADD → it can send"
+	podAdd         = "pod: CNI ADD, by weft-cni → it can send"
 	podCreated     = "pod: create → it can send"
 )
 
@@ -162,7 +161,6 @@ func (r *rig) until(ctx context.Context, done func() (bool, error)) error {
 type machine struct {
 	pod  *corev1.Pod
 	ns   *netns.Namespace
-	key  agent.AttachmentKey
 	addr netip.Addr // once it is attached
 }
 
@@ -174,7 +172,7 @@ func (r *rig) machine(namespace, name string, labels map[string]string) (*machin
 	}
 	p := r.c.pod(0)
 	p.ObjectMeta = metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels}
-	return &machine{pod: p, ns: ns, key: agent.AttachmentKey{Container: name, Interface: "eth0"}}, nil
+	return &machine{pod: p, ns: ns}, nil
 }
 
 // run makes the pod and attaches it, as its kubelet would. It returns when each
@@ -186,23 +184,15 @@ func (r *rig) run(ctx context.Context, m *machine) (create, add time.Time, err e
 		return create, add, err
 	}
 	add = time.Now()
-	w, err := r.client.Attach(ctx, &agent.Attachment{
-		AttachmentKey: m.key, ID: string(have.UID), Pod: have.Namespace + "/" + have.Name, Network: "scale", NetNS: netns.Path(m.ns.Name()),
-	}, sampleTime)
-	if err != nil {
-		return create, add, err
-	}
-	for _, a := range w.NIC.Addresses {
-		m.addr = a.Address.Addr()
-	}
-	return create, add, nil
+	m.addr, err = r.plugin.add(ctx, m, string(have.UID))
+	return create, add, err
 }
 
 // remove takes a pod away.
 func (r *rig) remove(ctx context.Context, m *machine) error {
 	now := int64(0)
 	err := r.kube.CoreV1().Pods(m.pod.Namespace).Delete(ctx, m.pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})
-	return errors.Join(err, r.client.Detach(ctx, m.key), m.ns.Close(), netns.Delete(m.ns.Name()))
+	return errors.Join(err, r.plugin.del(ctx, m), m.ns.Close(), netns.Delete(m.ns.Name()))
 }
 
 // measurePods makes pods at a rate, and takes them away when all run.

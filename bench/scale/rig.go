@@ -47,11 +47,14 @@ type rig struct {
 	weftd   *process
 	agent   *process
 	client  *agent.Client
+	plugin  *plugin
 	http    *http.Client // to weftd
 	pods    []known      // that were loaded
 }
 
 func (r *rig) file(name string) string { return filepath.Join(r.c.Dir, name) }
+
+func (c *Config) program(name string) string { return filepath.Join(c.Bin, name) }
 
 func (r *rig) host() string { return Prefix + "host" }
 
@@ -107,7 +110,7 @@ func (r *rig) start(ctx context.Context) error {
 }
 
 func (r *rig) startWeftd(ctx context.Context) (err error) {
-	r.weftd, err = launch(exec.Command(r.c.Weftd, "--data", r.file("weftd"), "--pki", r.file("pki"), "--socket", r.file("weftd.sock"),
+	r.weftd, err = launch(exec.Command(r.c.program("weftd"), "--data", r.file("weftd"), "--pki", r.file("pki"), "--socket", r.file("weftd.sock"),
 		"--agents", "unix:"+r.file("agents.sock"), "--kubeconfig", r.cluster.Kubeconfig(cluster.Weft)), r.file("weftd.log"))
 	if err != nil {
 		return err
@@ -120,7 +123,7 @@ func (r *rig) startWeftd(ctx context.Context) (err error) {
 
 func (r *rig) startAgent(ctx context.Context) error {
 	certificates := r.file("certificates")
-	if said, err := exec.CommandContext(ctx, r.c.Weftd, "cert", "--pki", r.file("pki"), "--out", certificates, "agent", node).CombinedOutput(); err != nil {
+	if said, err := exec.CommandContext(ctx, r.c.program("weftd"), "cert", "--pki", r.file("pki"), "--out", certificates, "agent", node).CombinedOutput(); err != nil {
 		return fmt.Errorf("weftd cert: %w: %s", err, bytes.TrimSpace(said))
 	}
 	n, err := netns.New(r.host())
@@ -129,7 +132,7 @@ func (r *rig) startAgent(ctx context.Context) error {
 	}
 	defer n.Close()
 	base := filepath.Join(certificates, "agent-"+node)
-	cmd := exec.Command(r.c.Agent, "--dir", r.file("agent"), "--socket", r.file("agent.sock"), "--pins", r.pins(), "--monitors", Prefix+"monitors",
+	cmd := exec.Command(r.c.program("weft-agent"), "--dir", r.file("agent"), "--socket", r.file("agent.sock"), "--pins", r.pins(), "--monitors", Prefix+"monitors",
 		"--control", "unix:"+r.file("agents.sock"), "--node", node, "--cert", base+".crt", "--key", base+".key", "--ca", filepath.Join(certificates, "ca.crt"))
 	err = n.Do(func() error {
 		if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0o644); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -142,6 +145,9 @@ func (r *rig) startAgent(ctx context.Context) error {
 		return err
 	}
 	r.client = &agent.Client{Socket: r.file("agent.sock")}
+	if r.plugin, err = newPlugin(r.c.Bin, r.file("cni"), r.client.Socket); err != nil {
+		return err
+	}
 	return poll(ctx, startTime, func() error {
 		told, err := r.client.Status(ctx)
 		if err == nil && told.Version == 0 {

@@ -22,18 +22,18 @@ const Prefix = "weft-scale-"
 // Config is what to load and to measure.
 type Config struct {
 	Size
-	Weftd, Agent string // files of the programs
-	Kubernetes   string // directory of etcd and kube-apiserver
-	Dir          string // of all that the run writes; empty: a temporary one
-	Keep         bool   // Dir stays
-	Loaded       bool   // Dir has what an earlier run loaded: everything is started again and measured
-	Parallel     int    // requests to the API server at a time
-	Samples      int    // policies and pods to measure
-	Rate         int    // pods a second when pods are measured
-	Flips        int    // how often a packet is let through and not
-	Date         string
-	Command      []string
-	Progress     func(string) // nil: silent
+	Bin        string // directory of weftd, weft-agent and weft-cni
+	Kubernetes string // directory of etcd and kube-apiserver
+	Dir        string // of all that the run writes; empty: a temporary one
+	Keep       bool   // Dir stays
+	Loaded     bool   // Dir has what an earlier run loaded: everything is started again and measured
+	Parallel   int    // requests to the API server at a time
+	Samples    int    // policies and pods to measure
+	Rate       int    // pods a second when pods are measured
+	Flips      int    // how often a packet is let through and not
+	Date       string
+	Command    []string
+	Progress   func(string) // nil: silent
 }
 
 // Size is how many objects there are.
@@ -66,7 +66,7 @@ func (c *Config) check() error {
 	if c.Pods > c.Namespaces*mostPods {
 		return fmt.Errorf("pods: %d: are too many for %d namespaces (%d each)", c.Pods, c.Namespaces, mostPods)
 	}
-	for _, file := range []string{c.Weftd, c.Agent, filepath.Join(c.Kubernetes, "etcd"), filepath.Join(c.Kubernetes, "kube-apiserver")} {
+	for _, file := range []string{c.program("weftd"), c.program("weft-agent"), c.program("weft-cni"), filepath.Join(c.Kubernetes, "etcd"), filepath.Join(c.Kubernetes, "kube-apiserver")} {
 		if _, err := os.Stat(file); err != nil {
 			return fmt.Errorf("%s: is not there (make build kube)", file)
 		}

@@ -3,6 +3,7 @@ package scale
 import (
 	"encoding/json"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -136,14 +137,19 @@ func TestFirst(t *testing.T) {
 }
 
 func TestConfigsThatAreWrong(t *testing.T) {
-	good := Config{Size: Size{1, 1, 1, 1}, Samples: 1, Rate: 1, Parallel: 1, Weftd: "/bin/sh", Agent: "/bin/sh", Kubernetes: "/nowhere"}
+	good := Config{Size: Size{1, 1, 1, 1}, Samples: 1, Rate: 1, Parallel: 1, Bin: t.TempDir(), Kubernetes: "/nowhere"}
+	for _, name := range []string{"weftd", "weft-agent", "weft-cni"} {
+		if err := os.WriteFile(good.program(name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, row := range []struct {
 		change func(*Config)
 		want   string
 	}{
 		{func(c *Config) { c.Pods = 0 }, "pods: 0: is out of range (1 to 100000)"},
 		{func(c *Config) { c.Pods = 2000 }, "pods: 2000: are too many for 1 namespaces (1000 each)"},
-		{func(c *Config) { c.Weftd = "/nowhere/weftd" }, "/nowhere/weftd: is not there (make build kube)"},
+		{func(c *Config) { c.Bin = "/nowhere" }, "/nowhere/weftd: is not there (make build kube)"},
 		{func(*Config) {}, "/nowhere/etcd: is not there (make build kube)"},
 	} {
 		c := good

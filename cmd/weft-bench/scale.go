@@ -29,7 +29,7 @@ func scaleMain(ctx context.Context, args []string) error {
 	flags.IntVar(&c.Rate, "rate", 10, "pods a second when pods are measured")
 	flags.IntVar(&c.Flips, "flips", 20, "how often a packet is stopped by a policy and let through again")
 	flags.IntVar(&c.Parallel, "parallel", 16, "requests to the API server at a time")
-	bin := flags.String("bin", filepath.Dir(here), "`directory` of weftd and weft-agent")
+	flags.StringVar(&c.Bin, "bin", filepath.Dir(here), "`directory` of weftd, weft-agent and weft-cni")
 	flags.StringVar(&c.Kubernetes, "kubernetes", "/var/cache/weft/kube/v1.37.1", "`directory` of etcd and kube-apiserver")
 	flags.StringVar(&c.Dir, "dir", "", "`directory` of all that is written, kept at the end (default a temporary one that is not)")
 	flags.BoolVar(&c.Loaded, "loaded", false, "start what an earlier run loaded into -dir again, and measure")
@@ -42,7 +42,6 @@ func scaleMain(ctx context.Context, args []string) error {
 		*n /= max(*part, 1)
 	}
 	c.Keep = c.Dir != ""
-	c.Weftd, c.Agent = filepath.Join(*bin, "weftd"), filepath.Join(*bin, "weft-agent")
 	start := time.Now()
 	c.Progress = func(what string) { fmt.Fprintf(os.Stderr, "%7.1f s  %s\n", time.Since(start).Seconds(), what) }
 	rep, err := scale.Run(ctx, c)
