@@ -40,7 +40,7 @@ An object with a _revision, as weft get prints it, is refused if somebody
 changed it since; without one it becomes what the file says.`,
 		Example: "  weft apply tier1.yaml segments.yaml\n" +
 			"  weft get /infra/tier-1s/red -o yaml > red.yaml && $EDITOR red.yaml && weft apply red.yaml\n" +
-			"  weft apply --server https://weft.example:9443 --ca ca.crt --cert me.crt --key me.key red.yaml\n" +
+			"  weft apply --server https://weft.example:6640 --ca ca.crt --cert me.crt --key me.key red.yaml\n" +
 			"  kubectl get configmap net -o jsonpath='{.data.intent}' | weft apply -",
 		Args: counted(cobra.MinimumNArgs(1)),
 		RunE: c.run,

@@ -33,7 +33,7 @@ func example(t *testing.T) (*scenario.World, []scenario.File, string) {
 	return w, files, around
 }
 
-// exampleFlows is what the example's comments and scripts/demo.sh promise.
+// exampleFlows is what the example's comments and scripts/demo-seeds.sh promise.
 var exampleFlows = []struct{ flow, outcome, hops string }{
 	{"cormac-ns/busybox1 192.168.178.222 tcp/443", "delivered, source seen 10.223.136.18",
 		"192.168.1.1 10.244.0.33 100.64.252.178 192.168.105.253 192.168.178.222"},
