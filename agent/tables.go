@@ -138,25 +138,3 @@ func linkTo(l netlink.Link) dataplane.Link {
 func Bind(set *table.Set, devices map[string]string, links map[string]dataplane.Link) (b dataplane.Binding, missing []string, err error) {
 	return indexOf(set).bind(devices, links)
 }
-
-// bind is Bind of the Set that i is of.
-func (i *index) bind(devices map[string]string, links map[string]dataplane.Link) (b dataplane.Binding, missing []string, err error) {
-	b = make(dataplane.Binding, len(devices))
-	for _, path := range slices.Sorted(maps.Keys(devices)) {
-		name := devices[path]
-		id := i.paths.Get(path)
-		if id == nil {
-			return nil, nil, fmt.Errorf("device %s: %s: is not in the tables", name, path)
-		}
-		link, there := links[name]
-		switch {
-		case !there:
-			missing = append(missing, path)
-		case link.MAC == table.MAC{} && i.set.Uplinks.Has(*id):
-			return nil, nil, fmt.Errorf("device %s: %s: has no Ethernet address, which an uplink sends with", name, path)
-		default:
-			b[*id] = link
-		}
-	}
-	return b, missing, nil
-}
