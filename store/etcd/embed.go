@@ -23,6 +23,9 @@ const (
 	quota      = 8 << 30 // of the data on disk; more than etcd recommends slows it down
 )
 
+// snapshotEvery is after how many commits raft's log is cut.
+const snapshotEvery = 1000
+
 // keptRevisions is how many commits a watch may be behind, at least.
 const keptRevisions = "10000"
 
@@ -101,6 +104,7 @@ func (o options) config(dir string, log *slog.Logger) *embed.Config {
 	cfg.UnsafeNoFsync = o.noSync
 	cfg.MaxTxnOps, cfg.MaxRequestBytes = o.maxOps, o.maxRequest
 	cfg.QuotaBackendBytes = quota
+	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = snapshotEvery, 1 // the log is in memory until then, for followers that are not there
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModeRevision, keptRevisions
 	cfg.EnableGRPCGateway = false
 	return cfg
