@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Bounds of the churn; the environment variables WEFT_SEED and WEFT_SECONDS
-// choose others.
+// Bounds of the churn; the environment variables WEFT_SEED, WEFT_SECONDS and
+// WEFT_AWAY, in seconds too, choose others.
 const (
 	churnTime  = 75 * time.Second
 	serverAway = 20 * time.Second
@@ -35,6 +35,12 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
+// seconds reads a time as number does.
+func seconds(t *testing.T, name string, otherwise time.Duration) time.Duration {
+	t.Helper()
+	return time.Duration(number(t, name, uint64(otherwise/time.Second))) * time.Second
+}
+
 // TestChurn makes, deletes and makes again objects of all kinds in any order
 // while every process of the lab is killed at any moment and the API server is
 // away for a while. In the end all is as the objects ask for, and when they are
@@ -42,14 +48,14 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 func TestChurn(t *testing.T) {
 	l := startLab(t)
 	seed := number(t, "WEFT_SEED", uint64(time.Now().UnixNano()))
-	length := time.Duration(number(t, "WEFT_SECONDS", uint64(churnTime/time.Second))) * time.Second
+	length, away := seconds(t, "WEFT_SECONDS", churnTime), seconds(t, "WEFT_AWAY", serverAway)
 	t.Logf("WEFT_SEED=%d", seed)
 	fresh := l.snapshot()
 
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
 	var all sync.WaitGroup
-	all.Go(func() { l.killAny(ctx, rand.New(rand.NewPCG(seed, 1)), length) })
+	all.Go(func() { l.killAny(ctx, rand.New(rand.NewPCG(seed, 1)), length, away) })
 	for i := range spaces {
 		all.Go(func() { l.churn(ctx, rand.New(rand.NewPCG(seed, uint64(2+i))), i) })
 	}
@@ -150,16 +156,16 @@ func (l *testLab) churn(ctx context.Context, r *rand.Rand, i int) {
 }
 
 // killAny kills processes of the lab and brings them back; once, in the middle,
-// the API server is away for longer.
-func (l *testLab) killAny(ctx context.Context, r *rand.Rand, length time.Duration) {
+// the API server is away for as long as away says.
+func (l *testLab) killAny(ctx context.Context, r *rand.Rand, length, away time.Duration) {
 	parts := []string{"weftd", "agent-host1", "nodes", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "forwarder"}
-	away := time.Now().Add(length / 3)
+	middle := time.Now().Add(length / 3)
 	for ctx.Err() == nil {
 		pause(ctx, time.Duration(r.IntN(4000))*time.Millisecond)
-		if time.Now().After(away) {
+		if time.Now().After(middle) {
 			l.kill("kube-apiserver")
-			pause(ctx, serverAway)
-			away = time.Now().Add(length)
+			pause(ctx, away)
+			middle = time.Now().Add(length)
 		}
 		for range 1 + r.IntN(3) {
 			l.kill(parts[r.IntN(len(parts))])
