@@ -12,7 +12,7 @@ const (
 	AnnotationSNAT         = "ncp/snat_ip"   // on a Namespace: its egress address
 	AnnotationPool         = "ncp/extpoolid" // on a Namespace: see PoolID
 	AnnotationStaticSNAT   = "ncp/static_snat_ip"
-	AnnotationSNATStatus   = "ncp/snat_ip_status" // on a Namespace: see the values of SNAT…
+	AnnotationSNATStatus   = "ncp/snat_ip_status" // on a Namespace: what became of AnnotationStaticSNAT, see SNATAllocated
 	AnnotationErrorSNAT    = "ncp/error.snat"     // on a Namespace: why it has no egress address; on a Service: why its pods have none of its pool
 	AnnotationErrorLB      = "ncp/error.loadbalancer"
 	AnnotationErrorNetwork = "ncp/error.network" // on a Namespace: why it has no network
@@ -26,14 +26,14 @@ const (
 	annotationSubnet = "ncp/subnet-"
 )
 
-// Values of AnnotationSNATStatus.
+// Values of AnnotationSNATStatus, as NCP has them.
 const (
-	SNATAllocated = "Allocated"           // the address that was asked for is the namespace's
-	SNATInUse     = "AlreadyInUse"        // another namespace has it; this one has an address of the range
-	SNATOutside   = "NotInEgressCIDRs"    // it is in none of the namespace's egress CIDRs
-	SNATInvalid   = "InvalidAddress"      // it is no address
-	SNATRouted    = "NotAllowedRouted"    // a routed namespace has no egress address
-	SNATSystem    = "NotAllowedForShared" // system namespaces share an address
+	SNATAllocated   = "IP_ALLOCATED_SUCCESSFULLY" // the address that was asked for is the namespace's
+	SNATInUse       = "IP_ALREADY_ALLOCATED"      // another has it; a namespace that had an address keeps that
+	SNATOutside     = "IP_NOT_IN_POOL"            // it is in none of the namespace's egress CIDRs
+	SNATNotRealized = "IP_NOT_REALIZED"           // a node does not take it
+	SNATExhausted   = "IP_POOL_EXHAUSTED"         // no address of the egress CIDRs is free; none needs to be asked for
+	SNATFailed      = "SNAT_PROCESS_FAILED"       // what was asked for is no address, or the namespace cannot have one of its own
 )
 
 // LabelClusterID is the label of every namespace with a network: the cluster's

@@ -18,7 +18,6 @@ const (
 	TagClusterDomain       = "ncp/cluster_domain"
 	TagProject             = "ncp/project"     // name of the namespace
 	TagProjectUID          = "ncp/project_uid" // UID of the namespace
-	TagVIFProjectUID       = "ncp/vif_project_uid"
 	TagPod                 = "ncp/pod"
 	TagCreatedFor          = "ncp/created_for"
 	TagNetworkPolicy       = "ncp/network_policy"

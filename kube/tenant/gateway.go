@@ -99,13 +99,13 @@ func (g *gateway) egressRule() *intent.PolicyNatRule {
 	return r
 }
 
-// egress returns the gateway's egress address and, if one was asked for, what
-// became of that in the words of ncp.AnnotationSNATStatus. A fault beside a
-// valid address says that it is not the one that was asked for.
+// egress returns the gateway's egress address and, if one was asked for or none
+// is free, what became of that in the words of ncp.AnnotationSNATStatus. A fault
+// beside a valid address says that it is not the one that was asked for.
 func (g *gateway) egress() (netip.Addr, string, *writer.Fault) {
 	if g.net.Routed {
 		if g.static != "" {
-			return netip.Addr{}, ncp.SNATRouted, staticFault(writer.ReasonInvalid, g.static, "is given for a routed namespace, which has no egress address")
+			return netip.Addr{}, ncp.SNATFailed, staticFault(writer.ReasonInvalid, g.static, "is given for a routed namespace, which has no egress address")
 		}
 		return netip.Addr{}, "", nil
 	}
@@ -129,7 +129,7 @@ func (g *gateway) egress() (netip.Addr, string, *writer.Fault) {
 	used := g.used()
 	a, ok := writer.Lowest(g.net.Egress, func(a netip.Addr) bool { return used[a] != "" || g.held(a) })
 	if !ok {
-		return netip.Addr{}, "", &writer.Fault{
+		return netip.Addr{}, ncp.SNATExhausted, &writer.Fault{
 			Reason: ReasonEgressExhausted, Field: "egressCIDRs",
 			Msg: list(g.net.Egress) + ": has no free address (" + strconv.FormatInt(writer.CountHosts(g.net.Egress), 10) + " are taken or were released just now)",
 		}
@@ -141,7 +141,7 @@ func (g *gateway) egress() (netip.Addr, string, *writer.Fault) {
 func (g *gateway) asked(now netip.Addr) (netip.Addr, string, *writer.Fault) {
 	a, err := netip.ParseAddr(g.static)
 	if err != nil {
-		return netip.Addr{}, ncp.SNATInvalid, staticFault(writer.ReasonInvalid, g.static, "is not an address")
+		return netip.Addr{}, ncp.SNATFailed, staticFault(writer.ReasonInvalid, g.static, "is not an address")
 	}
 	if a == now {
 		return a, ncp.SNATAllocated, nil

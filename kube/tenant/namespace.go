@@ -26,7 +26,7 @@ type Namespace struct {
 
 // Report is what Objects could not do, and what it did of what was asked for.
 type Report struct {
-	SNATStatus string        // a value of ncp.AnnotationSNATStatus; empty: nothing was asked for
+	SNATStatus string        // a value of ncp.AnnotationSNATStatus; empty: there is an address, and none was asked for
 	Lacks      *writer.Fault // the network works, but not as it is wanted; nil: it does
 }
 
@@ -56,6 +56,10 @@ func (n Namespace) Objects(t *intent.Tree, held func(netip.Addr) bool) ([]intent
 		out = append(out, s)
 	}
 	if n.System {
+		if n.StaticSNAT != "" {
+			report.SNATStatus = ncp.SNATFailed
+			report.Lacks = cmp.Or(report.Lacks, staticFault(writer.ReasonInvalid, n.StaticSNAT, "is given for a system namespace, which shares the egress address of the Supervisor"))
+		}
 		return out, report, nil
 	}
 	egress, status, fault := g.egress()

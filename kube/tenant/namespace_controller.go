@@ -237,8 +237,11 @@ func (r *namespaces) annotate(s situation, out writer.Outcome, report Report) {
 		}
 		s.ns.Labels[ncp.LabelClusterID] = s.sup.ClusterID()
 	}
-	if report.SNATStatus != "" {
-		want[ncp.AnnotationSNATStatus] = report.SNATStatus
+	if status := report.SNATStatus; status != "" {
+		want[ncp.AnnotationSNATStatus] = status
+		if status == ncp.SNATAllocated && out.Reason == writer.Refused.String() {
+			want[ncp.AnnotationSNATStatus] = ncp.SNATNotRealized
+		}
 	}
 	switch out.Reason {
 	case writer.Realized.String(), writer.Pending.String(), ReasonNoSupervisor:

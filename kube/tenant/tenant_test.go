@@ -278,8 +278,9 @@ func TestExhausted(t *testing.T) {
 	// Extended: mended. Then egress addresses are next.
 	w.sup.Spec.NamespaceNetworkCIDRs = append(w.sup.Spec.NamespaceNetworkCIDRs, "10.250.0.0/23")
 	w.supervisor()
-	out, _ = w.write(w.named("blue"))
+	out, report = w.write(w.named("blue"))
 	same(t, "EgressExhausted egressCIDRs: 172.16.2.0/30: has no free address (2 are taken or were released just now)", out.Reason+" "+out.Message)
+	same(t, "IP_POOL_EXHAUSTED", report.SNATStatus)
 	w.sup.Spec.EgressCIDRs = append(w.sup.Spec.EgressCIDRs, "172.16.3.0/30")
 	w.ready(w.named("blue"))
 	same(t, "172.16.3.1", w.egress("blue"))
@@ -302,13 +303,13 @@ func TestEgressAddress(t *testing.T) {
 		n            Namespace
 		want, status string
 	}{
-		{asks("blue", "172.16.2.4"), "Realized", "Allocated"},
-		{asks("blue", "172.16.2.4"), "Realized", "Allocated"}, // stays
-		{asks("green", "172.16.2.2"), "Conflict metadata.annotations[ncp/static_snat_ip]: 172.16.2.2: belongs to Namespace/red/u-red", "AlreadyInUse"},
-		{asks("green", "172.16.2.1"), "Conflict metadata.annotations[ncp/static_snat_ip]: 172.16.2.1: belongs to Supervisor/default", "AlreadyInUse"},
-		{asks("green", "172.16.9.1"), "Invalid metadata.annotations[ncp/static_snat_ip]: 172.16.9.1: is no address for a host of the egress CIDRs (172.16.2.0/29)", "NotInEgressCIDRs"},
-		{asks("green", "172.16.2.7"), "Invalid metadata.annotations[ncp/static_snat_ip]: 172.16.2.7: is no address for a host of the egress CIDRs (172.16.2.0/29)", "NotInEgressCIDRs"},
-		{asks("green", "any"), "Invalid metadata.annotations[ncp/static_snat_ip]: any: is not an address", "InvalidAddress"},
+		{asks("blue", "172.16.2.4"), "Realized", "IP_ALLOCATED_SUCCESSFULLY"},
+		{asks("blue", "172.16.2.4"), "Realized", "IP_ALLOCATED_SUCCESSFULLY"}, // stays
+		{asks("green", "172.16.2.2"), "Conflict metadata.annotations[ncp/static_snat_ip]: 172.16.2.2: belongs to Namespace/red/u-red", "IP_ALREADY_ALLOCATED"},
+		{asks("green", "172.16.2.1"), "Conflict metadata.annotations[ncp/static_snat_ip]: 172.16.2.1: belongs to Supervisor/default", "IP_ALREADY_ALLOCATED"},
+		{asks("green", "172.16.9.1"), "Invalid metadata.annotations[ncp/static_snat_ip]: 172.16.9.1: is no address for a host of the egress CIDRs (172.16.2.0/29)", "IP_NOT_IN_POOL"},
+		{asks("green", "172.16.2.7"), "Invalid metadata.annotations[ncp/static_snat_ip]: 172.16.2.7: is no address for a host of the egress CIDRs (172.16.2.0/29)", "IP_NOT_IN_POOL"},
+		{asks("green", "any"), "Invalid metadata.annotations[ncp/static_snat_ip]: any: is not an address", "SNAT_PROCESS_FAILED"},
 	} {
 		out, report := w.write(tc.n)
 		same(t, tc.want+", "+tc.status, strings.TrimSpace(out.Reason+" "+out.Message)+", "+report.SNATStatus)
@@ -329,7 +330,7 @@ func TestEgressAddress(t *testing.T) {
 	w.ready(w.named("green"))
 	same(t, "172.16.2.5", w.egress("green"))
 	out, report := w.write(asks("white", "172.16.2.4"))
-	same(t, "Conflict AlreadyInUse", out.Reason+" "+report.SNATStatus)
+	same(t, "Conflict IP_ALREADY_ALLOCATED", out.Reason+" "+report.SNATStatus)
 	clear(w.held)
 	w.ready(asks("white", "172.16.2.4"))
 	same(t, "172.16.2.4", w.egress("white"))
@@ -348,6 +349,10 @@ func TestSystemNamespace(t *testing.T) {
 	n.Pods = 2
 	w.ready(n)
 	same(t, "kube-system-0 10.244.0.17/28", w.subnets("kube-system"))
+	n.StaticSNAT = "172.16.2.9"
+	out, report := w.write(n)
+	same(t, "Invalid metadata.annotations[ncp/static_snat_ip]: 172.16.2.9: is given for a system namespace, which shares the egress address of the Supervisor, SNAT_PROCESS_FAILED",
+		out.Reason+" "+out.Message+", "+report.SNATStatus)
 	same(t, "/infra/tier-1s/t1_domain-c8_system_rtr", get[*intent.Segment](w, "/infra/segments/seg_u-kube-system_0").ConnectivityPath)
 }
 
