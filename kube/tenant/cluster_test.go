@@ -107,6 +107,7 @@ func TestCluster(t *testing.T) {
 	t.Run("life of a namespace", func(t *testing.T) { lifeOfANamespace(t, env) })
 	t.Run("exhausted", func(t *testing.T) { exhausted(t, env) })
 	t.Run("refused", func(t *testing.T) { refused(t, env) })
+	t.Run("contested", func(t *testing.T) { contested(t, env) })
 	t.Run("admission", func(t *testing.T) { admission(t, env) })
 	t.Run("another cluster", func(t *testing.T) { anotherCluster(t, env) })
 }
@@ -371,6 +372,79 @@ func refused(t *testing.T, env *kubetest.Env) {
 		return s
 	})
 	c.clear("r1")
+}
+
+// contested has two NamespaceNetworks that want the same addresses for different
+// things: the older one has them, and mending either mends the other.
+func contested(t *testing.T, env *kubetest.Env) {
+	deps, _ := kubetest.NewDeps(t)
+	kubetest.Provider(t, deps.Store)
+	c := &cluster{Env: env, t: t, store: deps.Store}
+	sup := kubetest.Supervisor()
+	sup.Spec.AddressHoldTime = &metav1.Duration{}
+	red, blue := network("c1", 0, "n:10.77.0.0/22"), network("c2", 0, "n:10.78.0.0/22", "e:10.77.0.0/29")
+	c.create(sup, kubetest.Namespace("c1", nil), kubetest.Namespace("c2", nil), &red, &blue)
+	env.Manage(t, deps, Add)
+	ready := func(name string) func() string {
+		return func() string {
+			var nn v1alpha1.NamespaceNetwork
+			if err := env.Client.Get(t.Context(), types.NamespacedName{Name: name}, &nn); err != nil {
+				return err.Error()
+			}
+			cond := apimeta.FindStatusCondition(nn.Status.Conditions, "Ready")
+			if cond == nil {
+				return "no condition"
+			}
+			return strings.TrimSpace(fmt.Sprint(cond.Status, " ", cond.Reason, " ", cond.Message))
+		}
+	}
+	set := func(nn *v1alpha1.NamespaceNetwork, field string, cidr v1alpha1.CIDR) {
+		change(c, nn, func(nn *v1alpha1.NamespaceNetwork) {
+			*map[string]*[]v1alpha1.CIDR{fieldNetworks: &nn.Spec.NamespaceNetworkCIDRs, fieldEgress: &nn.Spec.EgressCIDRs}[field] = []v1alpha1.CIDR{cidr}
+		})
+	}
+	const message = "NamespaceNetwork/c2: egressCIDRs[0]: 10.77.0.0/29: overlaps 10.77.0.0/22 of NamespaceNetwork/c1, namespaceNetworkCIDRs[0] (the older one has it, want another range)"
+	c.eventually("True Realized", ready("c1"))
+	c.eventually("False Conflict "+message, ready("c2"))
+	c.eventually("False Conflict "+message+"\nncp/error.network: "+message, func() string { return c.namespace("c2") })
+
+	// The older one is mended.
+	set(&red, fieldNetworks, "10.79.0.0/22")
+	c.eventually("True Realized", ready("c2"))
+	c.eventually("10.79.0.0/28", func() string { return last(c.namespace("c1")) })
+	snat := func() string {
+		for line := range strings.Lines(c.namespace("c2")) {
+			if a, ok := strings.CutPrefix(line, "ncp/snat_ip: "); ok {
+				return strings.TrimSpace(a)
+			}
+		}
+		return ""
+	}
+	c.eventually("10.77.0.1", snat)
+	// It takes them back: what the younger one has in force stays its own.
+	set(&red, fieldNetworks, "10.77.0.0/22")
+	c.eventually("False Conflict "+message, ready("c2"))
+	c.eventually("10.77.0.16/28", func() string { return last(c.namespace("c1")) })
+	same(t, "10.77.0.1", snat())
+	// The younger one is mended.
+	set(&blue, fieldEgress, "10.81.0.0/29")
+	c.eventually("True Realized", ready("c2"))
+	c.eventually("10.81.0.1", snat)
+
+	set(&blue, fieldNetworks, "100.64.0.0/20")
+	c.eventually("False Conflict namespaceNetworkCIDRs: 100.64.0.0/20: overlaps 100.64.0.0/16 of /infra/tier-0s/provider, transit_subnets, which its links to Tier-1s have (want another range, or other transit_subnets)", ready("c2"))
+	// Without the older one nothing is contested.
+	set(&blue, fieldNetworks, "10.78.0.0/22")
+	set(&blue, fieldEgress, "10.77.0.0/29")
+	c.eventually("False Conflict "+message, ready("c2"))
+	if err := env.Client.Delete(t.Context(), &red); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("True Realized", ready("c2"))
+	if err := env.Client.Delete(t.Context(), &blue); err != nil {
+		t.Fatal(err)
+	}
+	c.clear("c1", "c2")
 }
 
 // admission has what the API server refuses, and why.

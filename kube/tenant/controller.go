@@ -57,7 +57,7 @@ func Add(mgr manager.Manager, deps writer.Deps) error {
 	n := &namespaces{client: mgr.GetClient(), deps: deps, w: writer.New(deps, mgr.GetEventRecorder("weft-namespace"))}
 	err = ctrl.NewControllerManagedBy(mgr).Named("namespace").
 		For(&corev1.Namespace{}, builder.WithPredicates(predicate.Or(predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
-		Watches(&v1alpha1.NamespaceNetwork{}, handler.EnqueueRequestsFromMapFunc(sameName), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.NamespaceNetwork{}, handler.EnqueueRequestsFromMapFunc(n.concerned), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&v1alpha1.Supervisor{}, handler.EnqueueRequestsFromMapFunc(n.all), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(itsNamespace), builder.WithPredicates(podChanges())).
 		WatchesRawSource(n.w.Source()).

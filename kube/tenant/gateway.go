@@ -127,10 +127,10 @@ func (g *gateway) egress() (netip.Addr, string, *writer.Fault) {
 		return now, "", nil
 	}
 	used := g.used()
-	a, ok := writer.Lowest(g.net.Egress, func(a netip.Addr) bool { return used[a] != "" || g.held(a) })
+	a, ok := writer.Lowest(g.net.Egress, func(a netip.Addr) bool { return used(a) != "" || g.held(a) })
 	if !ok {
 		return netip.Addr{}, ncp.SNATExhausted, &writer.Fault{
-			Reason: ReasonEgressExhausted, Field: "egressCIDRs",
+			Reason: ReasonEgressExhausted, Field: fieldEgress,
 			Msg: list(g.net.Egress) + ": has no free address (" + strconv.FormatInt(writer.CountHosts(g.net.Egress), 10) + " are taken or were released just now)",
 		}
 	}
@@ -150,8 +150,8 @@ func (g *gateway) asked(now netip.Addr) (netip.Addr, string, *writer.Fault) {
 	switch {
 	case !contains(g.net.Egress, a):
 		return netip.Addr{}, ncp.SNATOutside, staticFault(writer.ReasonInvalid, g.static, "is no address for a host of the egress CIDRs ("+list(g.net.Egress)+")")
-	case used[a] != "":
-		return netip.Addr{}, ncp.SNATInUse, staticFault(writer.ReasonConflict, g.static, "belongs to "+used[a])
+	case used(a) != "":
+		return netip.Addr{}, ncp.SNATInUse, staticFault(writer.ReasonConflict, g.static, "belongs to "+used(a))
 	case g.held(a):
 		return netip.Addr{}, ncp.SNATInUse, staticFault(writer.ReasonConflict, g.static, "was released just now (held for "+g.net.HoldTime.String()+")")
 	}
@@ -162,28 +162,31 @@ func staticFault(reason, value, fact string) *writer.Fault {
 	return &writer.Fault{Reason: reason, Field: "metadata.annotations[" + ncp.AnnotationStaticSNAT + "]", Msg: value + ": " + fact}
 }
 
-// used returns the addresses that the egress address cannot be, and whose they
-// are.
-func (g *gateway) used() map[netip.Addr]string {
-	out := map[netip.Addr]string{}
-	for a, owner := range writer.Used(g.tree) {
-		out[a] = string(owner)
-		if owner == "" {
-			out[a] = "people"
+// used returns what says whose an address is that the egress address cannot be;
+// empty: nobody's, or that of the gateway now.
+func (g *gateway) used() func(netip.Addr) string {
+	taken := writer.TakenIn(g.tree)
+	var now netip.Addr
+	var self store.Owner
+	if r := g.egressRule(); r != nil {
+		now, self = r.Translated().Addr(), store.OwnerOf(r)
+	}
+	return func(a netip.Addr) string {
+		owner, is := taken.By(a)
+		if !is || a == now && owner == self {
+			return ""
 		}
+		return cmp.Or(string(owner), "people")
 	}
-	if r := g.egressRule(); r != nil && r.Translated().IsValid() && out[r.Translated().Addr()] == string(store.OwnerOf(r)) {
-		delete(out, r.Translated().Addr())
-	}
-	return out
 }
 
 // needs returns what must be in the tree before a gateway can be.
 func (g *gateway) needs() *writer.Fault {
-	if _, ok := intent.Find[*intent.Tier0](g.tree, g.net.Tier0Path); !ok {
+	tier0, ok := intent.Find[*intent.Tier0](g.tree, g.net.Tier0Path)
+	if !ok {
 		return &writer.Fault{Reason: writer.ReasonNotFound, Field: "tier0Path", Msg: g.net.Tier0Path + ": does not exist (weft apply makes a Tier-0)"}
 	}
-	return nil
+	return apartFromTransit(tier0, g.net)
 }
 
 func (g *gateway) resource() intent.Resource {

@@ -41,6 +41,8 @@ type situation struct {
 	ns  *corev1.Namespace          // nil: it is gone
 	nn  *v1alpha1.NamespaceNetwork // nil: there is none
 	sup *v1alpha1.Supervisor       // nil: there is none
+
+	contested []intent.Problem // what nn has of older NamespaceNetworks
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -83,7 +85,7 @@ func (r *namespaces) Reconcile(ctx context.Context, req reconcile.Request) (reco
 
 // look reads the situation.
 func (r *namespaces) look(ctx context.Context, name string) (situation, error) {
-	s := situation{&corev1.Namespace{}, &v1alpha1.NamespaceNetwork{}, &v1alpha1.Supervisor{}}
+	s := situation{ns: &corev1.Namespace{}, nn: &v1alpha1.NamespaceNetwork{}, sup: &v1alpha1.Supervisor{}}
 	key := types.NamespacedName{Name: name}
 	switch err := r.client.Get(ctx, key, s.ns); {
 	case apierrors.IsNotFound(err):
@@ -103,6 +105,14 @@ func (r *namespaces) look(ctx context.Context, name string) (situation, error) {
 	case err != nil:
 		return s, fmt.Errorf("supervisor: %w", err)
 	}
+	if s.nn == nil || s.sup == nil {
+		return s, nil
+	}
+	var nns v1alpha1.NamespaceNetworkList
+	if err := r.client.List(ctx, &nns, client.UnsafeDisableDeepCopy); err != nil {
+		return s, fmt.Errorf("namespace networks: %w", err)
+	}
+	s.contested = newContest(s.sup, nns.Items).problems(s.nn)
 	return s, nil
 }
 
@@ -140,6 +150,9 @@ func (r *namespaces) write(ctx context.Context, s situation) (writer.Outcome, Re
 		nn = nil
 	}
 	net, problems := v1alpha1.Effective(s.sup, nn)
+	if !system {
+		problems = append(problems, s.contested...)
+	}
 	if intent.HasErrors(problems) {
 		return r.w.Invalid(problems), Report{}, nil
 	}
@@ -331,6 +344,24 @@ func (r *namespaces) tellNetwork(ctx context.Context, nn *v1alpha1.NamespaceNetw
 		return nil
 	}
 	return client.IgnoreNotFound(r.client.Status().Patch(ctx, nn, client.MergeFrom(before)))
+}
+
+// concerned returns the namespace of a NamespaceNetwork, and those whose own
+// networks can have ranges or lose them by what it has.
+func (r *namespaces) concerned(ctx context.Context, o client.Object) []reconcile.Request {
+	out := sameName(ctx, o)
+	var list v1alpha1.NamespaceNetworkList
+	if err := r.client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		r.deps.Log.Error("namespace networks cannot be listed", "err", err)
+		return out
+	}
+	own := claims(o.(*v1alpha1.NamespaceNetwork))
+	for i := range list.Items {
+		if nn := &list.Items[i]; nn.Name != o.GetName() && mayContest(own, claims(nn)) {
+			out = append(out, sameName(ctx, nn)...)
+		}
+	}
+	return out
 }
 
 // all returns every namespace.

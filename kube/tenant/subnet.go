@@ -28,11 +28,12 @@ func gatewayOf(p netip.Prefix) string {
 	return netip.PrefixFrom(first, p.Bits()).String()
 }
 
-// carver gives out the subnets of networks that no segment of the tree has.
+// carver gives out the subnets of networks in which nothing of the tree has an
+// address.
 type carver struct {
 	net   v1alpha1.Network
 	exact map[netip.Prefix]bool // taken subnets of the wanted length
-	other []netip.Prefix        // taken ones of other lengths
+	other []netip.Prefix        // taken ones of other lengths, and single addresses
 }
 
 // newCarver returns the carver of a network. What the segments at the paths of
@@ -46,6 +47,11 @@ func newCarver(t *intent.Tree, net v1alpha1.Network, skip map[string]bool) *carv
 		}
 		for _, p := range s.Gateways() {
 			c.take(p.Masked())
+		}
+	}
+	for a := range writer.EachUsed(t) {
+		if p := netip.PrefixFrom(a, a.BitLen()); within(net.Namespaces, p) {
+			c.take(p)
 		}
 	}
 	return c
@@ -74,7 +80,7 @@ func (c *carver) next() (netip.Prefix, *writer.Fault) {
 	})
 	if !ok {
 		return p, &writer.Fault{
-			Reason: ReasonSubnetsExhausted, Field: "namespaceNetworkCIDRs",
+			Reason: ReasonSubnetsExhausted, Field: fieldNetworks,
 			Msg: list(c.net.Namespaces) + ": has no free /" + strconv.Itoa(c.net.SubnetPrefix) + " (extend it, or delete namespaces)",
 		}
 	}

@@ -168,7 +168,8 @@ func (s Supervisor) guard(t *intent.Tree) []intent.Object {
 
 // Translated returns what a Supervisor's field of that name has: the networks of
 // sup and of all NamespaceNetworks that translate sources. Those with problems
-// are left out.
+// are left out, also those that an older one contests: what it has may be the
+// source of what that sends.
 func Translated(sup *v1alpha1.Supervisor, nns []v1alpha1.NamespaceNetwork) map[string][]netip.Prefix {
 	out := map[string][]netip.Prefix{}
 	add := func(n v1alpha1.Network, problems []intent.Problem) {
@@ -182,8 +183,10 @@ func Translated(sup *v1alpha1.Supervisor, nns []v1alpha1.NamespaceNetwork) map[s
 		}
 	}
 	add(v1alpha1.Effective(sup, nil))
+	all := newContest(sup, nns)
 	for i := range nns {
-		add(v1alpha1.Effective(sup, &nns[i]))
+		n, problems := v1alpha1.Effective(sup, &nns[i])
+		add(n, append(problems, all.problems(&nns[i])...))
 	}
 	for _, list := range out {
 		slices.SortFunc(list, func(a, b netip.Prefix) int {

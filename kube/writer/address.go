@@ -3,6 +3,7 @@ package writer
 import (
 	"iter"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,13 +89,9 @@ func LowestSubnet(networks []netip.Prefix, bits int, overlaps func(netip.Prefix)
 // path. Cost O(these objects).
 func Used(t *intent.Tree) map[netip.Addr]store.Owner {
 	first := map[netip.Addr]intent.Object{}
-	for _, kind := range []string{"LBVirtualServer", "PolicyNatRule", "Tier0Interface"} {
-		for o := range t.EachOfType(kind) {
-			for a := range outside(o) {
-				if before := first[a]; before == nil || o.Meta().Path < before.Meta().Path {
-					first[a] = o
-				}
-			}
+	for a, o := range EachUsed(t) {
+		if before := first[a]; before == nil || o.Meta().Path < before.Meta().Path {
+			first[a] = o
 		}
 	}
 	out := make(map[netip.Addr]store.Owner, len(first))
@@ -102,6 +99,78 @@ func Used(t *intent.Tree) map[netip.Addr]store.Owner {
 		out[a] = store.OwnerOf(o)
 	}
 	return out
+}
+
+// EachUsed yields the addresses of Used with the objects that have them, in no
+// order, some several times.
+func EachUsed(t *intent.Tree) iter.Seq2[netip.Addr, intent.Object] {
+	return func(yield func(netip.Addr, intent.Object) bool) {
+		for _, kind := range []string{"LBVirtualServer", "PolicyNatRule", "Tier0Interface"} {
+			for o := range t.EachOfType(kind) {
+				for a := range outside(o) {
+					if !yield(a, o) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// Taken is the addresses of a tree that nobody else can have: those of Used, all
+// in the subnets of segments that somebody owns, as workloads get them there, and
+// the gateways and ports of other segments.
+type Taken struct {
+	addresses map[netip.Addr]store.Owner
+	subnets   map[netip.Prefix]store.Owner // masked
+	lengths   []int                        // of subnets, each once
+}
+
+// TakenIn returns what is taken in a tree. Cost O(virtual servers, NAT rules,
+// segments, and ports of segments without owner).
+func TakenIn(t *intent.Tree) *Taken {
+	out := &Taken{addresses: Used(t), subnets: map[netip.Prefix]store.Owner{}}
+	for o := range t.EachOfType("Segment") {
+		s := o.(*intent.Segment)
+		owner := store.OwnerOf(s)
+		for _, p := range s.Gateways() {
+			if owner == "" {
+				p = netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
+			}
+			out.add(p, owner)
+		}
+		if owner != "" {
+			continue
+		}
+		for _, port := range intent.List[*intent.SegmentPort](t, s.Path) {
+			for _, b := range port.Bindings() {
+				out.add(netip.PrefixFrom(b.Addr, b.Addr.BitLen()), store.OwnerOf(port))
+			}
+		}
+	}
+	return out
+}
+
+func (t *Taken) add(p netip.Prefix, owner store.Owner) {
+	t.subnets[p.Masked()] = owner
+	if !slices.Contains(t.lengths, p.Bits()) {
+		t.lengths = append(t.lengths, p.Bits())
+	}
+}
+
+// By returns whose an address is, empty if people's; false: it is not taken.
+func (t *Taken) By(a netip.Addr) (store.Owner, bool) {
+	if owner, is := t.addresses[a]; is {
+		return owner, true
+	}
+	for _, n := range t.lengths {
+		if p, err := a.Prefix(n); err == nil {
+			if owner, is := t.subnets[p]; is {
+				return owner, true
+			}
+		}
+	}
+	return "", false
 }
 
 // outside yields the addresses by which o is known to others, some perhaps
