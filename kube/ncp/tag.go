@@ -32,6 +32,11 @@ const (
 	// objects are of: the UID of its namespace kube-system.
 	TagKubernetes = "weft/kubernetes"
 
+	// TagIPPool is the scope of the tag of a virtual server or NAT rule that says
+	// which IpAddressPool its Service asked for when it got its address, by the
+	// id or display name that the Service has.
+	TagIPPool = "weft/ip_pool"
+
 	// namedPort is the scope of a named container port, followed by
 	// <PROTO>/<name>; its tag is the number.
 	namedPort = "weft/port/"

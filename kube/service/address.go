@@ -8,6 +8,7 @@ import (
 
 	"github.com/weft-net/weft/intent"
 	"github.com/weft-net/weft/kube/writer"
+	"github.com/weft-net/weft/store"
 )
 
 // Values of the annotation ncp.AnnotationErrorLB; those of pools are values of
@@ -81,34 +82,29 @@ func (b *translation) wish() (wish, *writer.Fault) {
 	return w, nil
 }
 
-// address returns the address of the load balancer: the one that is asked for,
-// else the one that it has, else the lowest that no other virtual server has.
-func (b *translation) address() (netip.Addr, *writer.Fault) {
-	w, p := b.wish()
-	if p != nil {
-		return netip.Addr{}, p
-	}
+// address returns the address of the load balancer for a wish: the one that is
+// asked for, else the one that it has, else the lowest that nobody has. A fault
+// beside a valid address says what is wrong with where it is from.
+func (b *translation) address(w wish) (netip.Addr, *writer.Fault) {
 	from, p := b.allowed(w)
+	if b.keeps(w, from) {
+		b.strays(b.Has, from)
+		return b.Has, p
+	}
 	if p != nil {
 		return netip.Addr{}, p
-	}
-	if w.addr.IsValid() && !from.contains(w.addr) {
-		return netip.Addr{}, &writer.Fault{Reason: AddressOutside, Field: w.field, Msg: w.addr.String() + ": is not an address for hosts of " + from.what}
-	}
-	if b.Has.IsValid() && from.contains(b.Has) && (!w.addr.IsValid() || w.addr == b.Has) {
-		return b.Has, nil
 	}
 	used := b.used()
 	if a := b.snatHas(); a.IsValid() && snatPool(b.Service) != "" {
-		used[a] = "its own pods"
-	}
-	if by, is := used[w.addr]; is {
-		return netip.Addr{}, &writer.Fault{Reason: AddressInUse, Field: w.field, Msg: w.addr.String() + ": is already used by " + by + " (want a free address, or none to get one)"}
+		used.also[a] = "its own pods"
 	}
 	if w.addr.IsValid() {
+		if p := b.refused(w, from, used); p != nil {
+			return netip.Addr{}, p
+		}
 		return w.addr, nil
 	}
-	if _, is := used[b.Had]; b.Had.IsValid() && !is && from.contains(b.Had) {
+	if from.contains(b.Had) && used.by(b.Had) == "" {
 		return b.Had, nil
 	}
 	if a, ok := b.lowest(from, used); ok {
@@ -117,11 +113,50 @@ func (b *translation) address() (netip.Addr, *writer.Fault) {
 	return netip.Addr{}, &writer.Fault{Reason: PoolExhausted, Field: "status.loadBalancer", Msg: "no address is free in " + from.what + " (delete a Service of type LoadBalancer, or extend it)"}
 }
 
+// keeps reports whether the load balancer keeps the address that it has, as
+// nothing else is asked for than when it got it: then it may be outside of
+// ranges that were shrunk since, or of a pool that is gone.
+func (b *translation) keeps(w wish, from allowed) bool {
+	if !b.Has.IsValid() || w.addr.IsValid() {
+		return b.Has.IsValid() && w.addr == b.Has
+	}
+	return from.contains(b.Has) || b.samePool(w.pool, b.HasPool)
+}
+
+// samePool reports whether two names, empty ones too, are those of one pool.
+func (b *translation) samePool(x, y string) bool {
+	return x == y || x != "" && y != "" && b.poolPath(x) == b.poolPath(y)
+}
+
+// strays notes that an address stays in use that is not from where it would be
+// from now; internal/leaks reads it.
+func (b *translation) strays(a netip.Addr, from allowed) {
+	if from.contains(a) {
+		return
+	}
+	note := a.String() + " stays in use"
+	if len(from.spans) > 0 {
+		note += ", though it is not of " + from.what + " any more"
+	}
+	b.Notes = append(b.Notes, note)
+}
+
+// refused returns why the address that is asked for cannot be had; nil: it can.
+func (b *translation) refused(w wish, from allowed, used used) *writer.Fault {
+	if !from.contains(w.addr) {
+		return &writer.Fault{Reason: AddressOutside, Field: w.field, Msg: w.addr.String() + ": is not an address for hosts of " + from.what}
+	}
+	if by := used.by(w.addr); by != "" {
+		return &writer.Fault{Reason: AddressInUse, Field: w.field, Msg: w.addr.String() + ": is already used by " + by + " (want a free address, or none to get one)"}
+	}
+	return nil
+}
+
 // lowest returns the first address that is neither used nor held.
-func (b *translation) lowest(from allowed, used map[netip.Addr]string) (netip.Addr, bool) {
+func (b *translation) lowest(from allowed, used used) (netip.Addr, bool) {
 	for _, s := range from.spans {
 		for a := s.first; s.contains(a); a = a.Next() {
-			if _, is := used[a]; !is && (b.Held == nil || !b.Held(a)) {
+			if used.by(a) == "" && (b.Held == nil || !b.Held(a)) {
 				return a, true
 			}
 		}
@@ -212,20 +247,30 @@ func parseAddr(v any) (netip.Addr, error) {
 	return netip.ParseAddr(s)
 }
 
-// used returns who has the addresses of all virtual servers and NAT rules that
-// are not the Service's own. Cost O(these), so it is asked only when an address
-// is chosen.
-func (b *translation) used() map[netip.Addr]string {
-	out := map[netip.Addr]string{}
-	for a, owner := range writer.Used(b.t) {
-		kind, key, _, ok := writer.ParseOwner(owner)
-		switch {
-		case owner == b.owner():
-		case ok:
-			out[a] = kind + " " + strings.TrimPrefix(key.String(), "/")
-		default:
-			out[a] = "an object that people made"
-		}
+// used is who has the addresses of a tree, without the Service's own.
+type used struct {
+	taken *writer.Taken
+	self  store.Owner
+	also  map[netip.Addr]string // what the Service itself uses otherwise
+}
+
+// used returns who has addresses. Cost that of writer.TakenIn, so it is asked
+// only when an address is chosen.
+func (b *translation) used() used {
+	return used{taken: writer.TakenIn(b.t), self: b.owner(), also: map[netip.Addr]string{}}
+}
+
+// by returns who has an address; empty: nobody, or the Service.
+func (u used) by(a netip.Addr) string {
+	if by := u.also[a]; by != "" {
+		return by
 	}
-	return out
+	owner, is := u.taken.By(a)
+	if !is || owner == u.self {
+		return ""
+	}
+	if kind, key, _, ok := writer.ParseOwner(owner); ok {
+		return kind + " " + strings.TrimPrefix(key.String(), "/")
+	}
+	return "an object that people made"
 }

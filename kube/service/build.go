@@ -78,6 +78,7 @@ type Request struct {
 	Place   Place
 	Held    func(netip.Addr) bool // addresses that only who asks for them gets; nil: none
 	Has     netip.Addr            // what the load balancer's virtual servers in the tree have; invalid: there are none
+	HasPool string                // the pool that was asked for when it got that; empty: none
 	Had     netip.Addr            // what the load balancer had when it was last seen, and gets again if it is free; invalid: unknown
 	HadSNAT netip.Addr            // what the pods had of their pool, in the same way
 }
@@ -96,6 +97,8 @@ type translation struct {
 	Request
 	t       *intent.Tree
 	sources []netip.Prefix // who may connect from outside; none: all
+
+	addressPool string // that Address is asked of; empty: none
 	Result
 }
 

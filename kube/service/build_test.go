@@ -218,6 +218,7 @@ func TestBuild(t *testing.T) {
 		annotations map[string]string
 		slices      []discoveryv1.EndpointSlice
 		had, has    string
+		hasPool     string
 		want        []string
 	}{
 		{name: "cluster IP", spec: "{" + cluster + ", ports: [{port: 80, targetPort: 8080}]}",
@@ -275,6 +276,12 @@ func TestBuild(t *testing.T) {
 		{name: "its address has gone to another", spec: "{type: LoadBalancer, ports: [{port: 80}]}", had: "10.203.182.129",
 			want: []string{"lbs_u1 web_80_TCP 10.203.182.130 AutoMap →"}},
 		{name: "its address is no longer of the range", spec: "{type: LoadBalancer, ports: [{port: 80}]}", has: "10.1.2.3", had: "10.1.2.3",
+			want: []string{"lbs_u1 web_80_TCP 10.1.2.3 AutoMap →", "10.1.2.3 stays in use, though it is not of the ingress CIDRs of namespace red (10.203.182.128/30, 10.203.183.7/32) any more"}},
+		{name: "its address is no longer of the range, and is asked for", spec: "{type: LoadBalancer, ports: [{port: 80}], loadBalancerIP: 10.1.2.3}", has: "10.1.2.3",
+			want: []string{"lbs_u1 web_80_TCP 10.1.2.3 AutoMap →", "10.1.2.3 stays in use, though it is not of the ingress CIDRs of namespace red (10.203.182.128/30, 10.203.183.7/32) any more"}},
+		{name: "its address is no longer of the range, and another is asked for", spec: "{type: LoadBalancer, ports: [{port: 80}], loadBalancerIP: 10.203.183.7}", has: "10.1.2.3",
+			want: []string{"lbs_u1 web_80_TCP 10.203.183.7 AutoMap →"}},
+		{name: "what it had is no longer of the range", spec: "{type: LoadBalancer, ports: [{port: 80}]}", had: "10.1.2.3",
 			want: []string{"lbs_u1 web_80_TCP 10.203.182.130 AutoMap →"}},
 		{name: "an address is asked for", spec: "{type: LoadBalancer, ports: [{port: 80}], loadBalancerIP: 10.203.183.7}", has: "10.203.182.130",
 			want: []string{"lbs_u1 web_80_TCP 10.203.183.7 AutoMap →"}},
@@ -295,6 +302,18 @@ func TestBuild(t *testing.T) {
 			want: []string{"lbs_u1 web_80_TCP 203.0.113.10 AutoMap →"}},
 		{name: "a pool by id", spec: "{type: LoadBalancer, ports: [{port: 80}], loadBalancerIP: gold-1}", has: "203.0.113.11",
 			want: []string{"lbs_u1 web_80_TCP 203.0.113.11 AutoMap →"}},
+		{name: "no longer of the pool", spec: "{type: LoadBalancer, ports: [{port: 80}], loadBalancerIP: gold}", has: "203.0.113.99", hasPool: "gold-1",
+			want: []string{"lbs_u1 web_80_TCP 203.0.113.99 AutoMap →", "203.0.113.99 stays in use, though it is not of IpAddressPool /infra/ip-pools/gold-1 any more"}},
+		{name: "another pool", spec: "{type: LoadBalancer, ports: [{port: 80}], loadBalancerIP: gold}", has: "203.0.113.99", hasPool: "silver",
+			want: []string{"lbs_u1 web_80_TCP 203.0.113.10 AutoMap →"}},
+		{name: "no pool any more", spec: "{type: LoadBalancer, ports: [{port: 80}]}", has: "203.0.113.10", hasPool: "gold",
+			want: []string{"lbs_u1 web_80_TCP 10.203.182.130 AutoMap →"}},
+		{name: "the pool is gone", spec: "{type: LoadBalancer, ports: [{port: 80}], loadBalancerIP: silver}", has: "203.0.113.99", hasPool: "silver",
+			want: []string{
+				"lbs_u1 web_80_TCP 203.0.113.99 AutoMap →",
+				"IP_POOL_NOT_FOUND: spec.loadBalancerIP: silver: is neither an address nor the id or display name of an IpAddressPool",
+				"203.0.113.99 stays in use",
+			}},
 		{name: "no such pool", spec: "{type: LoadBalancer, ports: [{port: 80}], loadBalancerIP: silver}",
 			want: []string{"IP_POOL_NOT_FOUND: spec.loadBalancerIP: silver: is neither an address nor the id or display name of an IpAddressPool"}},
 		{name: "somebody else's pool", spec: "{type: LoadBalancer, ports: [{port: 80}], loadBalancerIP: others}",
@@ -342,6 +361,7 @@ func TestBuild(t *testing.T) {
 			r := Request{Service: svc(t, tc.spec), Slices: tc.slices, Place: place()}
 			r.Service.Annotations = tc.annotations
 			r.Has, _ = netip.ParseAddr(tc.has)
+			r.HasPool = tc.hasPool
 			r.Had, _ = netip.ParseAddr(tc.had)
 			got := Build(r, at)
 			if diff := cmp.Diff(tc.want, shown(got), cmp.Transformer("empty", func(l []string) string { return strings.Join(l, "\n") })); diff != "" {

@@ -23,12 +23,18 @@ func (b *translation) loadBalancer(ports []*corev1.ServicePort) {
 		b.fault(NoNetwork, "", "namespace %s has no load balancer (see the conditions of the Namespace)", b.Place.Namespace)
 		return
 	}
-	vip, f := b.address()
+	w, f := b.wish()
+	var vip netip.Addr
+	if f == nil {
+		vip, f = b.address(w)
+	}
 	if f != nil {
 		b.Faults = append(b.Faults, *f)
+	}
+	if !vip.IsValid() {
 		return
 	}
-	b.Address = vip
+	b.Address, b.addressPool = vip, w.pool
 	if b.restricted(vip) {
 		var list []string
 		for _, s := range b.sources {
@@ -48,6 +54,7 @@ func (b *translation) loadBalancer(ports []*corev1.ServicePort) {
 // reached from outside.
 func (b *translation) outside(v *intent.LBVirtualServer, pool *intent.LBPool, p *corev1.ServicePort) {
 	v.LBServicePath = b.Place.LBService
+	v.Tags = append(v.Tags, poolTags(b.addressPool)...)
 	if b.restricted(v.Address()) {
 		v.AccessListControl = &intent.LBAccessListControl{Action: "ALLOW", GroupPath: b.sourcesPath()}
 	}
@@ -58,6 +65,15 @@ func (b *translation) outside(v *intent.LBVirtualServer, pool *intent.LBPool, p 
 	if s.Annotations[AnnotationHealth] == "tcp" && protocol(p) == corev1.ProtocolTCP {
 		pool.ActiveMonitorPaths = []string{ncp.TCPMonitorPath(b.Place.Cluster)}
 	}
+}
+
+// poolTags returns the tags of what has an address because its Service asked for
+// a pool; empty: it asked for none.
+func poolTags(pool string) []intent.Tag {
+	if pool == "" {
+		return nil
+	}
+	return []intent.Tag{{Scope: ncp.TagIPPool, Tag: pool}}
 }
 
 // words checks the values of annotations that are words.

@@ -197,7 +197,8 @@ type answer struct {
 // write translates a Service and writes the result.
 func (r *reconciler) write(ctx context.Context, s *corev1.Service) (answer, error) {
 	owner := writer.Owner(writer.Service, s)
-	req := Request{Service: s, Held: r.deps.Holds.Held, Has: r.has(owner), Had: r.had(s), HadSNAT: r.hadSNAT(s)}
+	req := Request{Service: s, Held: r.deps.Holds.Held, Had: r.had(s), HadSNAT: r.hadSNAT(s)}
+	req.Has, req.HasPool = r.has(owner)
 	var f *writer.Fault
 	var err error
 	if req.Place, f, err = r.place(ctx, s.Namespace); err != nil {
@@ -224,7 +225,8 @@ func (r *reconciler) write(ctx context.Context, s *corev1.Service) (answer, erro
 	if a.out.Written() && len(a.Objects) == 0 {
 		a.out = writer.Nothing() // the version is others'
 	}
-	a.has, a.waits = r.has(owner), a.out
+	a.waits = a.out
+	a.has, _ = r.has(owner)
 	if a.out.Written() && len(a.Faults) > 0 {
 		a.out = a.out.Lacking(join(a.Faults))
 		if a.out.State != writer.Pending && slices.ContainsFunc(a.Faults, mayMend) {
@@ -280,15 +282,16 @@ func mayMend(f writer.Fault) bool {
 	return f.Reason == NoNetwork || IsAddressFault(f) || IsSNATFault(f)
 }
 
-// has returns the address of the load balancer's virtual servers in the store.
-func (r *reconciler) has(owner store.Owner) netip.Addr {
+// has returns the address of the load balancer's virtual servers in the store,
+// and the pool that was asked for when it got that.
+func (r *reconciler) has(owner store.Owner) (a netip.Addr, pool string) {
 	for _, o := range r.deps.Store.Owned(owner) {
 		v, ok := o.(*intent.LBVirtualServer)
 		if ok && ncp.TagValue(v.Tags, ncp.TagCreatedFor) == ncp.CreatedForSLB {
-			return v.Address()
+			return v.Address(), ncp.TagValue(v.Tags, ncp.TagIPPool)
 		}
 	}
-	return netip.Addr{}
+	return netip.Addr{}, ""
 }
 
 // had returns the address that a load balancer had when its status was written,

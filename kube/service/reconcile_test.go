@@ -299,7 +299,28 @@ func tenants(t *testing.T, e *kubetest.Env) {
 		w.want(s, "True Realized, ip "+tc.addr+", "+tc.addr+":80 →, dlb:80 →")
 	}
 
-	// The namespace's addresses are others now.
+	// A pool's address is not the Supervisor's matter.
+	pool := &intent.Opaque{Resource: intent.Resource{ResourceType: "IpAddressPool", Tags: []intent.Tag{{Scope: "ncp/owner", Tag: "cluster:domain-c8"}}}}
+	ranges := &intent.Opaque{Resource: intent.Resource{ResourceType: "IpAddressPoolStaticSubnet"}}
+	ranges.Extra = intent.Extra{"allocation_ranges": []any{map[string]any{"start": "203.0.113.100", "end": "203.0.113.109"}}}
+	w.update(intent.Put("/infra/ip-pools/gold", pool), intent.Put("/infra/ip-pools/gold/ip-address-pool-static-subnets/a", ranges))
+	gold := w.service("red", "gold", "{type: LoadBalancer, ports: [{port: 80}], loadBalancerIP: gold}")
+	w.want(gold, "True Realized, ip 203.0.113.100, 203.0.113.100:80 →, dlb:80 →")
+	supervisorSays := func(want string) {
+		t.Helper()
+		kubetest.Eventually(t, func() string {
+			var sup v1alpha1.Supervisor
+			w.check(e.Client.Get(t.Context(), types.NamespacedName{Name: v1alpha1.DefaultSupervisor}, &sup))
+			c := cmp.Or(apimeta.FindStatusCondition(sup.Status.Conditions, "Ready"), &metav1.Condition{})
+			if got := strings.TrimSpace(c.Reason + " " + c.Message); got != want {
+				return fmt.Sprintf("Supervisor: got %q, want %q", got, want)
+			}
+			return ""
+		})
+	}
+
+	// The range of the namespace's addresses is another now: who has one keeps it,
+	// until the Service asks for another.
 	var nn v1alpha1.NamespaceNetwork
 	w.check(e.Client.Get(t.Context(), types.NamespacedName{Name: "blue"}, &nn))
 	before := nn.DeepCopy()
@@ -307,8 +328,23 @@ func tenants(t *testing.T, e *kubetest.Env) {
 	w.check(e.Client.Patch(t.Context(), &nn, client.MergeFrom(before)))
 	var s corev1.Service
 	w.check(e.Client.Get(t.Context(), types.NamespacedName{Namespace: "blue", Name: "plain"}, &s))
-	w.want(&s, "True Realized, ip 198.51.102.1, 198.51.102.1:80 →, dlb:80 →")
-	w.compiles(7)
+	w.says(&s, "198.51.100.1 stays in use, though it is not of the ingress CIDRs of namespace blue (198.51.102.0/24) any more")
+	supervisorSays("InUse ingressCIDRs: does not contain 198.51.100.1 of Service blue/plain (still in use)")
+	w.want(&s, "True Realized, ip 198.51.100.1, 198.51.100.1:80 →, dlb:80 →")
+	next := w.service("blue", "next", spec)
+	w.want(next, "True Realized, ip 198.51.102.1, 198.51.102.1:80 →, dlb:80 →")
+	w.change(&s, func(s *corev1.Service) { s.Spec.LoadBalancerIP = "198.51.102.7" })
+	w.want(&s, "True Realized, ip 198.51.102.7, 198.51.102.7:80 →, dlb:80 →")
+	supervisorSays("Realized")
+
+	// So it is with a pool, which the Service itself tells of.
+	ranges = intent.Clone(ranges).(*intent.Opaque)
+	ranges.Extra = intent.Extra{"allocation_ranges": []any{map[string]any{"start": "203.0.113.105", "end": "203.0.113.109"}}}
+	w.update(intent.Put("/infra/ip-pools/gold/ip-address-pool-static-subnets/a", ranges))
+	w.change(gold, func(s *corev1.Service) { s.Annotations = map[string]string{"touched": "true"} })
+	w.says(gold, "203.0.113.100 stays in use, though it is not of IpAddressPool /infra/ip-pools/gold any more")
+	w.want(gold, "True Realized, ip 203.0.113.100, 203.0.113.100:80 →, dlb:80 →")
+	w.compiles(11)
 }
 
 // The status has an address only when it is in force.
@@ -344,9 +380,11 @@ func (w *world) recreated(t *testing.T) {
 	kubetest.Eventually(t, func() string { return strings.Join(w.servers(later.UID), ", ") })
 }
 
-// supervisor has the ingress CIDRs of place.
+// supervisor has the ingress CIDRs of place, and the cluster IPs of the API
+// server of kubetest.
 func supervisor() client.Object {
 	s := kubetest.Supervisor()
+	s.Spec.ServiceCIDR = "10.0.0.0/24"
 	s.Spec.IngressCIDRs = []v1alpha1.CIDR{"10.203.182.128/30", "10.203.183.7/32"}
 	return s
 }

@@ -58,11 +58,19 @@ func (b *translation) snatPath() string {
 // snatHas returns the address that the Service's pods have in the tree; invalid:
 // none.
 func (b *translation) snatHas() netip.Addr {
+	if r := b.snatRule(); r != nil {
+		return r.Translated().Addr()
+	}
+	return netip.Addr{}
+}
+
+// snatRule returns the NAT rule that the tree has of the Service; nil: none.
+func (b *translation) snatRule() *intent.PolicyNatRule {
 	r, ok := intent.Find[*intent.PolicyNatRule](b.t, b.snatPath())
 	if !ok || store.OwnerOf(r) != b.owner() {
-		return netip.Addr{}
+		return nil
 	}
-	return r.Translated().Addr()
+	return r
 }
 
 // snat makes the NAT rule of the Service's pods. If it cannot be, they have the
@@ -73,17 +81,15 @@ func (b *translation) snat() {
 	if w.pool == "" || !b.translates(w) {
 		return
 	}
-	from, f := b.pool(w)
-	var pods []netip.Addr
-	if f == nil {
-		pods, f = b.claimed(w)
-	}
+	pods, f := b.claimed(w)
 	var a netip.Addr
 	if f == nil {
-		a, f = b.snatAddress(w, from)
+		a, f = b.snatAddress(w)
 	}
 	if f != nil {
 		b.Faults = append(b.Faults, *f)
+	}
+	if !a.IsValid() {
 		return
 	}
 	var source []string
@@ -93,7 +99,7 @@ func (b *translation) snat() {
 		}
 	}
 	r := &intent.PolicyNatRule{
-		Resource: intent.Resource{DisplayName: ncp.Name(b.Place.Namespace + "/" + b.Service.Name + " snat")},
+		Resource: intent.Resource{DisplayName: ncp.Name(b.Place.Namespace + "/" + b.Service.Name + " snat"), Tags: poolTags(w.pool)},
 		Action:   "SNAT", SourceNetwork: strings.Join(source, ","), TranslatedNetwork: a.String(), SequenceNumber: ncp.SequenceServiceSNAT,
 	}
 	note := "what its pods send to outside comes from " + a.String()
@@ -184,15 +190,25 @@ func (b *translation) pods(list []discoveryv1.EndpointSlice) []netip.Addr {
 	return slices.Compact(out)
 }
 
-// snatAddress returns the address that the Service's pods have or had, if it is
-// of the pool, else the lowest free one. It is never the load balancer's.
-func (b *translation) snatAddress(w wish, from allowed) (netip.Addr, *writer.Fault) {
-	if a := b.snatHas(); a.IsValid() && a != b.Address && from.contains(a) {
-		return a, nil
+// snatAddress returns the address that the Service's pods have, if it is of the
+// pool or was when they got it, or had, else the lowest free one of the pool. It
+// is never the load balancer's. A fault beside a valid address says what is wrong
+// with the pool.
+func (b *translation) snatAddress(w wish) (netip.Addr, *writer.Fault) {
+	from, f := b.pool(w)
+	if r := b.snatRule(); r != nil && r.Translated().Addr() != b.Address {
+		a := r.Translated().Addr()
+		if from.contains(a) || b.samePool(w.pool, ncp.TagValue(r.Tags, ncp.TagIPPool)) {
+			b.strays(a, from)
+			return a, f
+		}
+	}
+	if f != nil {
+		return netip.Addr{}, f
 	}
 	used := b.used()
-	used[b.Address] = "its load balancer"
-	if _, is := used[b.HadSNAT]; b.HadSNAT.IsValid() && !is && from.contains(b.HadSNAT) {
+	used.also[b.Address] = "its load balancer"
+	if from.contains(b.HadSNAT) && used.by(b.HadSNAT) == "" {
 		return b.HadSNAT, nil
 	}
 	if a, ok := b.lowest(from, used); ok {

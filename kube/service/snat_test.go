@@ -242,6 +242,75 @@ func TestSNATPoolIsUsed(t *testing.T) {
 	}
 }
 
+// The pods' address stays while the same pool is asked for, whatever becomes of
+// that.
+func TestSNATPoolShrinks(t *testing.T) {
+	at := tenantTree(t, func(*v1alpha1.SupervisorSpec) {})
+	c := claim(t, "web", 9, "gold", "10.244.0.18")
+	r := Request{Service: c.Service, Slices: c.Slices, Place: red()}
+	add(t, at, r.Service, Build(r, at).Objects...)
+	const rule = "10.244.0.18 > 203.0.113.10\n"
+	want := func(when, want string) {
+		t.Helper()
+		if diff := gocmp.Diff(want, pods(Build(r, at))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", when, diff)
+		}
+	}
+	apply := func(changes ...intent.Change) {
+		t.Helper()
+		if _, problems := at.Apply(changes); intent.HasErrors(problems) {
+			t.Fatal(problems)
+		}
+	}
+	subnet := &intent.Opaque{Resource: intent.Resource{ResourceType: "IpAddressPoolStaticSubnet"}}
+	subnet.Extra = intent.Extra{"allocation_ranges": []any{map[string]any{"start": "203.0.113.50", "end": "203.0.113.50"}}}
+	subnetPath := at.Children("/infra/ip-pools/gold-1", "")[0].Meta().Path
+	apply(intent.Put(subnetPath, subnet))
+	want("shrunk", rule+"203.0.113.10 stays in use, though it is not of IpAddressPool /infra/ip-pools/gold-1 any more\nwhat its pods send to outside comes from 203.0.113.10")
+	r.Service.Annotations[AnnotationSNATPool] = "gold-1"
+	want("the same pool by its id", rule+"203.0.113.10 stays in use, though it is not of IpAddressPool /infra/ip-pools/gold-1 any more\nwhat its pods send to outside comes from 203.0.113.10")
+	r.Service.Annotations[AnnotationSNATPool] = "gold"
+	apply(intent.Delete(subnetPath), intent.Delete("/infra/ip-pools/gold-1"))
+	want("gone", rule+"IP_POOL_NOT_FOUND: metadata.annotations[ncp/snat_pool]: gold: is not the id or display name of an IpAddressPool\n203.0.113.10 stays in use\nwhat its pods send to outside comes from 203.0.113.10")
+	r.Service.Annotations[AnnotationSNATPool] = "mine"
+	want("another", "IP_POOL_EXHAUSTED: metadata.annotations[ncp/snat_pool]: mine: /infra/ip-pools/mine has no addresses (want an IpAddressPoolStaticSubnet with allocation_ranges)")
+}
+
+// What is in use outside of a Supervisor's ranges: not what is of a pool.
+func TestOutside(t *testing.T) {
+	at := tenantTree(t, func(*v1alpha1.SupervisorSpec) {})
+	sup := kubetest.Supervisor()
+	sup.Spec.ClusterID = "c8"
+	create := func(name, spec, pool string) {
+		t.Helper()
+		s := svc(t, spec)
+		s.Name, s.UID, s.Annotations = name, types.UID(name), map[string]string{AnnotationSNATPool: pool}
+		r := Build(Request{Service: s, Place: red(), Slices: []discoveryv1.EndpointSlice{slice(http, "10.244.0.18")}}, at)
+		if len(r.Faults) > 0 {
+			t.Fatal(r.Faults)
+		}
+		add(t, at, s, r.Objects...)
+	}
+	want := func(when, want string) {
+		t.Helper()
+		got := ""
+		if f := tenant.Outside(at, sup, nil); f != nil {
+			got = f.Reason + " " + f.Error()
+		}
+		if diff := gocmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", when, diff)
+		}
+	}
+	create("pool", "{type: LoadBalancer, ports: [{port: 80}], loadBalancerIP: gold}", "gold")
+	want("an IpAddressPool", "")
+	create("plain", "{type: LoadBalancer, clusterIP: 10.96.0.10, ports: [{name: a, port: 80}, {name: b, port: 81}]}", "")
+	want("within", "")
+	sup.Spec.IngressCIDRs = []v1alpha1.CIDR{"172.16.5.0/24"}
+	want("shrunk", "InUse ingressCIDRs: does not contain 172.16.1.1 of Service red/plain (still in use)")
+	sup.Spec.IngressCIDRs, sup.Spec.ServiceCIDR = []v1alpha1.CIDR{"172.16.1.0/24"}, "10.96.1.0/24"
+	want("another service CIDR", "InUse serviceCIDR: does not contain 10.96.0.10 of Service red/plain (still in use)")
+}
+
 // What a server outside sees, and that its answer comes back.
 func TestSNATPoolFlow(t *testing.T) {
 	at := tenantTree(t, func(s *v1alpha1.SupervisorSpec) { s.SNATExemptCIDRs = []v1alpha1.CIDR{"198.51.100.0/24"} })

@@ -44,49 +44,84 @@ func Usage(t *intent.Tree, n v1alpha1.Network) v1alpha1.Usage {
 
 // Outside returns what is in use of the cluster outside of all ranges that sup
 // and the NamespaceNetworks have, so that a range was shrunk too early; nil:
-// nothing is.
+// nothing is. Addresses of an IpAddressPool are not the Supervisor's: their
+// Services tell of them.
 func Outside(t *intent.Tree, sup *v1alpha1.Supervisor, nns []v1alpha1.NamespaceNetwork) *writer.Fault {
-	own, _ := v1alpha1.Effective(sup, nil)
-	namespaces, egress, ingress := own.Namespaces, own.Egress, own.Ingress
-	for i := range nns {
-		n, _ := v1alpha1.Effective(sup, &nns[i])
-		namespaces, egress, ingress = slices.Concat(namespaces, n.Namespaces), slices.Concat(egress, n.Egress), slices.Concat(ingress, n.Ingress)
+	o := newOutside(sup, nns)
+	for _, part := range []func(*intent.Tree){o.segments, o.gateways, o.servers} {
+		part(t)
 	}
-	var found []string
-	field := ""
-	add := func(f string, o intent.Object, what string) {
-		if field == "" || field == f {
-			field, found = f, append(found, what+" of "+o.Meta().Name())
-		}
-	}
-	ours := func(o intent.Object) bool {
-		return ncp.TagValue(o.Meta().Tags, ncp.TagCluster) == own.Cluster && store.OwnerOf(o) != ""
-	}
-	for _, o := range t.OfType("Segment") {
-		if p := subnetOf(o.(*intent.Segment)); ours(o) && p.IsValid() && !within(namespaces, p) {
-			add("namespaceNetworkCIDRs", o, p.String())
-		}
-	}
-	for _, o := range t.OfType("PolicyNatRule") {
-		r := o.(*intent.PolicyNatRule)
-		if p := r.Translated(); ours(o) && r.ID == ncp.NATEgress && p.IsValid() && !contains(egress, p.Addr()) {
-			add("egressCIDRs", t.Get(r.RouterPath()), p.Addr().String())
-		}
-	}
-	for _, o := range t.OfType("LBVirtualServer") {
-		a, err := netip.ParseAddr(o.(*intent.LBVirtualServer).IPAddress)
-		if ours(o) && err == nil && !contains(ingress, a) && !own.Service.Contains(a) {
-			add("ingressCIDRs", o, a.String())
-		}
-	}
-	if len(found) == 0 {
+	if len(o.found) == 0 {
 		return nil
 	}
 	const most = 3
-	if n := len(found); n > most {
-		found = append(found[:most], strconv.Itoa(n-most)+" more")
+	if n := len(o.found); n > most {
+		o.found = append(o.found[:most], strconv.Itoa(n-most)+" more")
 	}
-	return &writer.Fault{Reason: writer.ReasonInUse, Field: field, Msg: "does not contain " + strings.Join(found, ", ") + " (still in use)"}
+	return &writer.Fault{Reason: writer.ReasonInUse, Field: o.field, Msg: "does not contain " + strings.Join(o.found, ", ") + " (still in use)"}
+}
+
+// outside collects what one Outside finds: of one field, the first that lacks
+// something.
+type outside struct {
+	net   v1alpha1.Network // the Supervisor's, with the ranges of all
+	field string
+	found []string
+}
+
+func newOutside(sup *v1alpha1.Supervisor, nns []v1alpha1.NamespaceNetwork) *outside {
+	all, _ := v1alpha1.Effective(sup, nil)
+	for i := range nns {
+		n, _ := v1alpha1.Effective(sup, &nns[i])
+		all.Namespaces, all.Egress, all.Ingress = slices.Concat(all.Namespaces, n.Namespaces), slices.Concat(all.Egress, n.Egress), slices.Concat(all.Ingress, n.Ingress)
+	}
+	return &outside{net: all}
+}
+
+func (o *outside) add(field, what, whose string) {
+	found := what + " of " + whose
+	if o.field == "" || o.field == field && !slices.Contains(o.found, found) {
+		o.field, o.found = field, append(o.found, found)
+	}
+}
+
+// ours reports whether an object was made for the cluster.
+func (o *outside) ours(x intent.Object) bool {
+	return ncp.TagValue(x.Meta().Tags, ncp.TagCluster) == o.net.Cluster && store.OwnerOf(x) != ""
+}
+
+func (o *outside) segments(t *intent.Tree) {
+	for _, s := range t.OfType("Segment") {
+		if p := subnetOf(s.(*intent.Segment)); o.ours(s) && p.IsValid() && !within(o.net.Namespaces, p) {
+			o.add(fieldNetworks, p.String(), s.Meta().Name())
+		}
+	}
+}
+
+func (o *outside) gateways(t *intent.Tree) {
+	for _, x := range t.OfType("PolicyNatRule") {
+		r := x.(*intent.PolicyNatRule)
+		if p := r.Translated(); o.ours(r) && r.ID == ncp.NATEgress && p.IsValid() && !contains(o.net.Egress, p.Addr()) {
+			o.add(fieldEgress, p.Addr().String(), t.Get(r.RouterPath()).Meta().Name())
+		}
+	}
+}
+
+func (o *outside) servers(t *intent.Tree) {
+	for _, x := range t.OfType("LBVirtualServer") {
+		v := x.(*intent.LBVirtualServer)
+		a, tags := v.Address(), v.Tags
+		if !o.ours(v) || !a.IsValid() || ncp.TagValue(tags, ncp.TagIPPool) != "" {
+			continue
+		}
+		whose := "Service " + ncp.TagValue(tags, ncp.TagProject) + "/" + ncp.TagValue(tags, ncp.TagService)
+		switch inside := ncp.TagValue(tags, ncp.TagCreatedFor) == ncp.CreatedForDLB; {
+		case inside && !o.net.Service.Contains(a):
+			o.add(fieldService, a.String(), whose)
+		case !inside && !contains(o.net.Ingress, a):
+			o.add(fieldIngress, a.String(), whose)
+		}
+	}
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
