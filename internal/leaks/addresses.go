@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/weft-net/weft/intent"
 	"github.com/weft-net/weft/store"
@@ -47,18 +48,68 @@ func (c *check) addresses() {
 				}
 				servers[key] = v.Path
 			}
-			if r := c.ranges(owner, func(s Spec) []string { return append([]string{s.ServiceCIDR}, s.IngressCIDRs...) }); !inside(r, v.Address()) {
-				c.add(v.Path, "ip_address", "%s: is in none of the service and ingress CIDRs", v.IPAddress)
-			}
+			c.serverRange(v, owner)
 		case *intent.PolicyNatRule:
 			if p := v.Translated(); v.Action == "SNAT" && p.IsValid() {
 				take(p.Addr(), o, "")
-				if r := c.ranges(owner, func(s Spec) []string { return s.EgressCIDRs }); !inside(r, p.Addr()) && !c.busy(v.RouterPath()) {
-					c.add(v.Path, "translated_network", "%s: is in none of the egress CIDRs, and nothing uses it", p)
-				}
+				c.natRange(v, p.Addr(), owner)
 			}
 		}
 	}
+}
+
+// serverRange finds a virtual server's address that is neither of a range nor of
+// an IpAddressPool, unless its Service says that it stays where it is.
+func (c *check) serverRange(v *intent.LBVirtualServer, owner string) {
+	r := c.ranges(owner, func(s Spec) []string { return append([]string{s.ServiceCIDR}, s.IngressCIDRs...) })
+	if !inside(r, v.Address()) && !c.ofPool(v.Address()) && !c.said(owner, v.Address()) {
+		c.add(v.Path, "ip_address", "%s: is in none of the service and ingress CIDRs and IpAddressPools", v.IPAddress)
+	}
+}
+
+// natRange is serverRange for an address that sources become: of a namespace, or
+// of a Service's pods.
+func (c *check) natRange(r *intent.PolicyNatRule, a netip.Addr, owner string) {
+	if o := c.live[owner]; o != nil && o.Kind == "Service" {
+		if !c.ofPool(a) && !c.said(owner, a) {
+			c.add(r.Path, "translated_network", "%s: is in none of the IpAddressPools", a)
+		}
+		return
+	}
+	if !inside(c.ranges(owner, func(s Spec) []string { return s.EgressCIDRs }), a) && !c.busy(r.RouterPath()) {
+		c.add(r.Path, "translated_network", "%s: is in none of the egress CIDRs, and nothing uses it", a)
+	}
+}
+
+// ofPool reports whether an IpAddressPool has an address.
+// Source: NSX Policy API, schema IpAddressPoolStaticSubnet.
+func (c *check) ofPool(a netip.Addr) bool {
+	for _, o := range c.Intent {
+		m := o.Meta()
+		if !strings.HasPrefix(m.Path, "/infra/ip-pools/") {
+			continue
+		}
+		list, _ := m.Extra["allocation_ranges"].([]any)
+		for _, r := range list {
+			row, _ := r.(map[string]any)
+			start, _ := row["start"].(string)
+			end, _ := row["end"].(string)
+			first, err := netip.ParseAddr(start)
+			last, bad := netip.ParseAddr(end)
+			if err == nil && bad == nil && first.Compare(a) <= 0 && a.Compare(last) <= 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// said reports whether an owner's conditions say that it keeps an address.
+func (c *check) said(owner string, a netip.Addr) bool {
+	o := c.live[owner]
+	return o != nil && slices.ContainsFunc(o.Status.Conditions, func(cond Condition) bool {
+		return strings.Contains(" "+cond.Message, " "+a.String()+" stays in use")
+	})
 }
 
 // ranges returns what the Supervisor and the owner's NamespaceNetwork have in a

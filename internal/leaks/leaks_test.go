@@ -63,6 +63,20 @@ func snat(router, owner, address string) *intent.PolicyNatRule {
 	return put(router+"/nat/USER/nat-rules/egress", owner, &intent.PolicyNatRule{Action: "SNAT", TranslatedNetwork: address})
 }
 
+// podsOf is what sends the Service's pods out by an address of their own.
+func podsOf(address string) *intent.PolicyNatRule {
+	return put(tier1+"/nat/USER/nat-rules/svc_s1", service, &intent.PolicyNatRule{Action: "SNAT", TranslatedNetwork: address})
+}
+
+// pool makes people's IpAddressPool with these addresses.
+func pool(first, last string) func(*Facts) {
+	return func(f *Facts) {
+		row := map[string]any{"start": first, "end": last}
+		f.Intent = append(f.Intent, put("/infra/ip-pools/gold", "", &intent.Opaque{}),
+			put("/infra/ip-pools/gold/ip-subnets/a", "", &intent.Opaque{Resource: intent.Resource{Extra: intent.Extra{"allocation_ranges": []any{row}}}}))
+	}
+}
+
 func subnet(path, owner, gateway string) *intent.Segment {
 	return put(path, owner, &intent.Segment{ConnectivityPath: tier1, Subnets: []intent.SegmentSubnet{{GatewayAddress: gateway}}})
 }
@@ -162,7 +176,21 @@ func TestCheck(t *testing.T) {
 		{"addresses of other ranges", func(f *Facts) {
 			sup := object(f, "Supervisor")
 			sup.Spec.IngressCIDRs, sup.Spec.EgressCIDRs = []string{"10.16.0.0/24"}, []string{"10.17.0.0/24"}
-		}, []string{"/infra/lb-virtual-servers/out: ip_address: 10.15.8.1: is in none of the service and ingress CIDRs"}},
+		}, []string{"/infra/lb-virtual-servers/out: ip_address: 10.15.8.1: is in none of the service and ingress CIDRs and IpAddressPools"}},
+		{"an address that stays in use", func(f *Facts) {
+			object(f, "Supervisor").Spec.IngressCIDRs = []string{"10.16.0.0/24"}
+			object(f, "Service").Status.Conditions = []Condition{{Type: "weft.dev/NetworkReady", Status: "True", Message: "10.15.8.1 stays in use, though it is not of …"}}
+		}, nil},
+		{"addresses of a pool", func(f *Facts) {
+			pool("203.0.113.100", "203.0.113.109")(f)
+			object(f, "Service").Status.LoadBalancer.Ingress[0].IP = "203.0.113.100"
+			without(f, "/infra/lb-virtual-servers/out")
+			f.Intent = append(f.Intent, server("out", service, "203.0.113.100"), podsOf("203.0.113.109"))
+		}, nil},
+		{"addresses of no pool", func(f *Facts) {
+			pool("203.0.113.100", "203.0.113.109")(f)
+			f.Intent = append(f.Intent, podsOf("203.0.113.110"))
+		}, []string{tier1 + "/nat/USER/nat-rules/svc_s1: translated_network: 203.0.113.110: is in none of the IpAddressPools"}},
 		{"an address that is not on its segment", func(f *Facts) { f.Intent = append(f.Intent, port("x", "", "10.244.0.17", "04:50:56:00:00:02")) }, []string{
 			segment + "/ports/x: address_bindings: 10.244.0.17: is no address for a workload of " + segment,
 		}},
