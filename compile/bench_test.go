@@ -98,14 +98,14 @@ func TestUpdateBuildsWhatTheChangeTouches(t *testing.T) {
 	other := *db
 	other.Tags = nil
 	step("one port tag", intent.Put(db.Path, &other), map[kind]int{
-		factPort: 1, factAtoms: 1, factGroups: 1, factRows: 1, factUsed: 2, factProfileKey: 1, factProfile: 1, factEndpoint: 1,
+		factPort: 1, factGroups: 1, factRows: 1, factProfileKey: 1, factProfile: 1, factEndpoint: 1,
 		factAddrSet: 3, factRuleset: 3,
 	})
 	rule, _ := intent.Find[*intent.Rule](tree, "/infra/domains/default/security-policies/shop/rules/web-db")
 	drop := *rule
 	drop.Action = "DROP"
 	step("one rule", intent.Put(rule.Path, &drop), map[kind]int{
-		factSides: 1, factUsed: 2, factProfile: 5, factRuleset: 10, factEndpoint: 5,
+		factSides: 1, factProfile: 5, factRuleset: 10, factEndpoint: 5,
 	})
 	nat, _ := intent.Find[*intent.PolicyNatRule](tree, "/infra/nodes/node1/nat/USER/nat-rules/masquerade")
 	exempt := *nat

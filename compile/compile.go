@@ -231,8 +231,6 @@ func (x *run) build() any {
 		return x.buildNATDepth(name)
 	case factTerms:
 		return x.buildTerms(name)
-	case factAtoms:
-		return x.buildAtoms(name)
 	case factGroups:
 		return x.buildGroups(name)
 	case factRows:
@@ -263,8 +261,6 @@ func (x *run) build() any {
 		return x.buildTimers(name)
 	case factExclude:
 		return x.buildExclude(name)
-	case factUsed:
-		return x.buildUsed(name)
 	case factOwn:
 		return x.buildOwn(name)
 	case factLengths:
@@ -283,7 +279,7 @@ func (x *run) build() any {
 
 // joined follows a change of a relation's members.
 func (c *Compiler) joined(rel *fact, member any, added bool) {
-	if root, ok := rel.root(); ok {
+	if root, ok := rel.ref().root(); ok {
 		if rel.members.size() > 0 {
 			c.g.pin(root)
 		} else {

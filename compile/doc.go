@@ -8,6 +8,10 @@
 // depends on nothing but what it read, an update gives the same Set as
 // compiling the Tree from nothing, in whatever order changes came.
 //
+// A large intent has some hundred thousand facts, so what one takes counts:
+// what most have none or one of needs no allocation, and readings of what most
+// likely is not there are watches. See watch.go.
+//
 // To add a result: give it a kind (kinds.go), a builder in the switch of
 // build, and let the builder read through its run. See graph.go.
 package compile

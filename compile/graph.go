@@ -20,30 +20,86 @@ type ref struct {
 //     shares addresses): no value here; they are marked when they change
 //   - relations: members, each put there by some built facts
 //   - built facts: value, made by the builder of the kind
+//
+// There are very many, so a fact has no more than its sort needs.
 type fact struct {
-	ref
-	readers []edge // built facts that read this one
+	name, arg string // see ref
+	kind      kind
+	stamp     uint32  // the last run that read it: most facts are recorded once
+	readers   readers // built facts that read this one
 
-	members *bag // relations only
+	members   *bag // relations only
+	*building      // built facts only
+}
 
-	value  any
-	reads  []edge
-	emits  []emission
-	stamp  uint64 // the last run that read it: most facts are recorded once
-	pinned bool   // is wanted though nobody reads it
-	dirty  bool
-	queued bool
-	gone   bool
-	told   bool // is in Compiler.changes
+// building is what only built facts have.
+type building struct {
+	value   any
+	reads   []edge
+	emits   []emission
+	watcher int32 // its number among the watches; 0: it watches nothing
+	pinned  bool  // is wanted though nobody reads it
+	dirty   bool
+	queued  bool
+	gone    bool
+	told    bool // is in Compiler.changes
 
 	running bool
 }
+
+func (f *fact) ref() ref { return ref{f.kind, f.name, f.arg} }
+
+// is reports whether r names the fact.
+func (f *fact) is(r ref) bool { return f.kind == r.kind && f.name == r.name && f.arg == r.arg }
 
 // edge is one end of a reading: the fact at the other end, and where in that
 // one's list this end is. A fact may stand twice in the list of another.
 type edge struct {
 	*fact
 	at int32
+}
+
+// readers is a list of edges. Most have one, for which nothing is allocated.
+type readers struct {
+	first edge
+	rest  *[]edge // nil: never had more
+}
+
+func (l *readers) size() int {
+	switch {
+	case l.first.fact == nil:
+		return 0
+	case l.rest == nil:
+		return 1
+	}
+	return 1 + len(*l.rest)
+}
+
+func (l *readers) at(i int) *edge {
+	if i == 0 {
+		return &l.first
+	}
+	return &(*l.rest)[i-1]
+}
+
+func (l *readers) append(e edge) {
+	switch {
+	case l.first.fact == nil:
+		l.first = e
+	case l.rest == nil:
+		l.rest = &[]edge{e}
+	default:
+		*l.rest = append(*l.rest, e)
+	}
+}
+
+// pop removes the last one.
+func (l *readers) pop() {
+	last := l.size() - 1
+	*l.at(last) = edge{}
+	if last > 0 {
+		*l.rest = (*l.rest)[:last-1]
+	}
 }
 
 // emission is one member that a built fact puts into a relation.
@@ -55,9 +111,10 @@ type emission struct {
 // graph holds all facts and what is to be done.
 type graph struct {
 	facts   shelves
+	watches watches
 	queue   [kinds][]*fact
 	lowest  kind                                    // no smaller kind has something to do
-	runs    uint64                                  // how many there were
+	runs    uint32                                  // how many there were
 	build   func(*run) any                          // builder of all kinds
 	joined  func(rel *fact, member any, added bool) // a relation got or lost a member
 	changed func(f *fact, before any)               // a built fact has another value
@@ -70,19 +127,34 @@ type graph struct {
 func (g *graph) fact(r ref) *fact {
 	f := g.facts.get(r)
 	if f == nil {
-		if r.kind.isRelation() {
-			both := &struct {
-				fact
-				bag
-			}{}
-			f = &both.fact
-			f.members = &both.bag
-		} else {
-			f = &fact{dirty: r.kind.isBuilt()}
-		}
-		f.ref = r
+		f = newFact(r)
 		g.facts.put(f)
 	}
+	return f
+}
+
+// newFact returns a fact in one piece with what its sort needs.
+func newFact(r ref) (f *fact) {
+	switch {
+	case r.kind.isRelation():
+		both := &struct {
+			fact
+			bag
+		}{}
+		f = &both.fact
+		f.members = &both.bag
+	case r.kind.isBuilt():
+		both := &struct {
+			fact
+			building
+		}{}
+		f = &both.fact
+		f.building = &both.building
+		f.dirty = true
+	default:
+		f = &fact{}
+	}
+	f.kind, f.name, f.arg = r.kind, r.name, r.arg
 	return f
 }
 
@@ -103,9 +175,10 @@ func (g *graph) unpin(r ref) {
 // mark says that a source or relation changed: its readers are to be built
 // again.
 func (g *graph) mark(f *fact) {
-	for _, r := range f.readers {
+	for i := range f.readers.size() {
+		r := f.readers.at(i).fact
 		r.dirty = true
-		g.enqueue(r.fact)
+		g.enqueue(r)
 	}
 }
 
@@ -138,7 +211,7 @@ func (g *graph) settle() {
 		f.queued = false
 		switch {
 		case f.gone:
-		case !f.pinned && len(f.readers) == 0:
+		case !f.pinned && f.readers.size() == 0:
 			g.drop(f)
 		case f.dirty:
 			g.make(f)
@@ -156,11 +229,13 @@ func (g *graph) make(f *fact) {
 	}
 	f.dirty, f.running = false, true
 	g.stats[f.kind]++
-	g.runs++
-	x := &run{g: g, f: f, number: g.runs, hadReads: len(f.reads), hadEmits: len(f.emits)}
+	x := g.run(f)
 	usual := &g.usual[f.kind]
-	if f.reads == nil {
-		f.reads, f.emits = make([]edge, 0, usual.reads), make([]emission, 0, usual.emits)
+	if cap(f.reads) == 0 {
+		f.reads = make([]edge, 0, usual.reads)
+	}
+	if cap(f.emits) == 0 {
+		f.emits = make([]emission, 0, usual.emits)
 	}
 	v := g.build(x)
 	f.running = false
@@ -181,7 +256,7 @@ func (g *graph) drop(f *fact) {
 	before := f.value
 	f.gone, f.value = true, nil
 	g.facts.remove(f)
-	(&run{g: g, f: f, hadReads: len(f.reads), hadEmits: len(f.emits)}).finish()
+	g.run(f).finish()
 	if before != nil {
 		g.changed(f, before)
 	}
@@ -189,13 +264,12 @@ func (g *graph) drop(f *fact) {
 
 // unread takes one reader from a fact.
 func (g *graph) unread(e edge) {
-	r, last := e.fact, len(e.readers)-1
-	if moved := r.readers[last]; int(e.at) != last {
-		r.readers[e.at] = moved
+	r, last := e.fact, e.readers.size()-1
+	if moved := *r.readers.at(last); int(e.at) != last {
+		*r.readers.at(int(e.at)) = moved
 		moved.reads[moved.at].at = e.at
 	}
-	r.readers[last] = edge{}
-	r.readers = r.readers[:last]
+	r.readers.pop()
 	switch {
 	case last > 0:
 	case r.kind.isBuilt():
@@ -207,19 +281,32 @@ func (g *graph) unread(e edge) {
 
 // offer puts a member into a relation, withdraw takes it out.
 func (g *graph) offer(e emission) {
-	if e.rel.members.add(e.member) {
-		g.mark(e.rel)
-		g.joined(e.rel, e.member, true)
+	if !e.rel.members.add(e.member) {
+		return
 	}
+	if e.rel.kind.isWatched() {
+		if e.rel.members.size() == 1 {
+			g.watches.appear(e.rel)
+		}
+		g.announce(e.rel)
+	}
+	g.mark(e.rel)
+	g.joined(e.rel, e.member, true)
 }
 
 func (g *graph) withdraw(e emission) {
 	if !e.rel.members.remove(e.member) {
 		return
 	}
+	if e.rel.kind.isWatched() {
+		if e.rel.members.size() == 0 {
+			g.watches.vanish(e.rel)
+		}
+		g.announce(e.rel)
+	}
 	g.mark(e.rel)
 	g.joined(e.rel, e.member, false)
-	if e.rel.members.size() == 0 && len(e.rel.readers) == 0 {
+	if e.rel.members.size() == 0 && e.rel.readers.size() == 0 {
 		g.facts.remove(e.rel)
 	}
 }
@@ -230,13 +317,24 @@ func (g *graph) withdraw(e emission) {
 // order. So a run goes along the lists of that time and appends from where it
 // differs; finish takes out what is left over of them.
 type run struct {
-	g                  *graph
-	f                  *fact
-	c                  *Compiler
-	number             uint64
-	hadReads, hadEmits int // lengths of the lists of the time before
-	reads, emits       int // how much of them is as before
-	problems           []intent.Problem
+	g                              *graph
+	f                              *fact
+	c                              *Compiler
+	number                         uint32
+	hadReads, hadEmits, hadWatched int // lengths of the lists of the time before
+	reads, emits, watched          int // how much of them is as before
+	problems                       []intent.Problem
+}
+
+// run returns the next run of a fact.
+func (g *graph) run(f *fact) *run {
+	if g.runs++; g.runs == 0 { // all numbers were used: begin again
+		for f := range g.facts.all() {
+			f.stamp = 0
+		}
+		g.runs = 1
+	}
+	return &run{g: g, f: f, number: g.runs, hadReads: len(f.reads), hadEmits: len(f.emits), hadWatched: len(g.watches.topics(f))}
 }
 
 // note records that the fact depends on r and returns it.
@@ -249,7 +347,7 @@ func (x *run) note(r ref) *fact {
 // peek returns a fact, without a look at the map if it is the one that the
 // time before read now.
 func (x *run) peek(r ref) *fact {
-	if x.reads < x.hadReads && x.f.reads[x.reads].ref == r {
+	if x.reads < x.hadReads && x.f.reads[x.reads].is(r) {
 		return x.f.reads[x.reads].fact
 	}
 	return x.g.fact(r)
@@ -262,8 +360,8 @@ func (x *run) record(to *fact) {
 	case x.reads < x.hadReads && f.reads[x.reads].fact == to:
 		x.reads++
 	case to.stamp != x.number:
-		f.reads = append(f.reads, edge{to, int32(len(to.readers))})
-		to.readers = append(to.readers, edge{f, int32(len(f.reads) - 1)})
+		f.reads = append(f.reads, edge{to, int32(to.readers.size())})
+		to.readers.append(edge{f, int32(len(f.reads) - 1)})
 	}
 	to.stamp = x.number
 }
@@ -278,13 +376,14 @@ func (x *run) finish() {
 	if len(stale) > 0 {
 		f.reads = slices.Delete(f.reads, x.reads, x.hadReads)
 		for i, e := range f.reads[x.reads:] {
-			e.readers[e.at].at = int32(x.reads + i)
+			e.readers.at(int(e.at)).at = int32(x.reads + i)
 		}
 	}
 	for _, e := range f.emits[x.emits:x.hadEmits] {
 		x.g.withdraw(e)
 	}
 	f.emits = slices.Delete(f.emits, x.emits, x.hadEmits)
+	x.unwatch()
 	if len(x.problems) > 0 {
 		x.g.wrong[f] = x.problems
 	} else {
@@ -308,7 +407,7 @@ func (x *run) value(r ref) any {
 func (x *run) emit(rel ref, member any) *fact {
 	f := x.f
 	if x.emits < x.hadEmits {
-		if e := f.emits[x.emits]; e.rel.ref == rel && e.member == member {
+		if e := f.emits[x.emits]; e.rel.is(rel) && e.member == member {
 			x.emits++
 			return e.rel
 		}

@@ -15,19 +15,27 @@ import (
 // hold it by its atoms (its tags, its segment's tags, its path, …), so that a
 // changed port costs what concerns that port, and a changed group costs the
 // ports that have one of its atoms. Each term of a group is found by one atom
-// that a port must have to be in it; atomAny if there is none.
+// that a port must have to be in it; atomAny if there is none. Few atoms are
+// asked for, so a port watches its atoms, and the text of one is kept only by
+// the group that asks for it.
 const atomAny = "*"
 
-// tagAtoms returns the atoms of an object's tags; owner is SegmentPort or
-// Segment.
-func tagAtoms(owner string, tags []intent.Tag) []string {
-	var out []string
+// appendTags appends the atoms of an object's tags; owner is SegmentPort or
+// Segment. conditionAtoms writes the same texts.
+func appendTags(out []topic, owner string, tags []intent.Tag) []topic {
+	var room [256]byte
+	text := append(room[:0], owner...)
+	atom := func(parts ...string) {
+		whole := text
+		for _, p := range parts {
+			whole = append(whole, p...)
+		}
+		out = append(out, topicOf(relTerm, whole))
+	}
 	for _, t := range tags {
-		out = append(out,
-			owner+" tag "+t.Scope+"|"+t.Tag,
-			owner+" scope "+t.Scope,
-			owner+" value "+t.Tag,
-		)
+		atom(" tag ", t.Scope, "|", t.Tag)
+		atom(" scope ", t.Scope)
+		atom(" value ", t.Tag)
 	}
 	return out
 }
@@ -100,9 +108,7 @@ func (x *run) isBetter(atoms, others []string) bool {
 func (x *run) ports(atoms []string) int {
 	n := 0
 	for _, a := range atoms {
-		if f := x.g.facts.get(ref{relTerm, a, ""}); f != nil {
-			n += len(f.readers)
-		}
+		n += x.g.watches.count(topicOf(relTerm, a))
 	}
 	return n
 }
@@ -258,15 +264,16 @@ func (x *run) buildGroups(path string) any {
 		return nil
 	}
 	m := &member{x: x, port: p, segment: s}
-	atoms := slices.Concat([]string{atomAny}, x.atomsOf(path), x.atomsOf(s.Path))
 	var out []string
 	found := map[*possible]bool{}
-	for ; len(atoms) > 0; atoms = atoms[1:] {
-		for _, c := range members(x, ref{relTerm, atoms[0], ""}, (*possible).compare) {
-			if m.inTerms(c.terms) && !found[c] {
-				found[c] = true
-				out = append(out, c.group)
-				atoms = append(atoms, c.group) // who contains it
+	for topics := m.atoms(); len(topics) > 0; topics = topics[1:] {
+		for _, rel := range x.watch(relTerm, topics[0]) {
+			for _, c := range inOrder(rel.members, (*possible).compare) {
+				if m.inTerms(c.terms) && !found[c] {
+					found[c] = true
+					out = append(out, c.group)
+					topics = append(topics, topicOf(relTerm, c.group)) // who contains it
+				}
 			}
 		}
 	}
@@ -274,23 +281,17 @@ func (x *run) buildGroups(path string) any {
 	return out
 }
 
-// buildAtoms returns the atoms of a port, or those that its segment gives it.
-func (x *run) buildAtoms(path string) any {
-	out := []string{path}
-	if p, ok := object[*intent.SegmentPort](x, path); ok {
-		out = append(out, tagAtoms("SegmentPort", p.Tags)...)
-		for _, b := range p.Bindings() {
-			out = append(out, macAtom(b.MAC))
-		}
-	} else if s, ok := object[*intent.Segment](x, path); ok {
-		out = append(out, tagAtoms("Segment", s.Tags)...)
+// atoms returns the port's atoms, some of them twice.
+func (m *member) atoms() []topic {
+	out := make([]topic, 0, 3*(len(m.port.Tags)+len(m.segment.Tags))+8)
+	for _, text := range []string{atomAny, m.port.Path, m.segment.Path} {
+		out = append(out, topicOf(relTerm, text))
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-func (x *run) atomsOf(path string) []string {
-	return built[[]string](x, ref{factAtoms, path, ""})
+	for _, b := range m.port.Bindings() {
+		out = append(out, topicOf(relTerm, macAtom(b.MAC)))
+	}
+	out = appendTags(out, "SegmentPort", m.port.Tags)
+	return appendTags(out, "Segment", m.segment.Tags)
 }
 
 // in reports whether the group holds the port.

@@ -17,18 +17,18 @@ const (
 	relSubnet    // domain: its subnets and other addresses (netip.Prefix)
 	relSegment   // router: its segments (path)
 	relUplink    // Tier-0: its uplinks (path)
-	relNodePort  // segment port: the Node that leaves by it (path)
+	relNodePort  // segment port: the Node that leaves by it (path); watched
 	relBinding   // segment, address: the ports that have it (path)
 	relRoute     // router, prefix: candidates
 	relLengths   // router: lengths of the prefixes of its routes (int)
 	relTold      // Tier-0: told, what it could tell its neighbours
 	relHop       // uplink, address: the routers whose routes use the next hop (path)
 	relNAT       // router, direction: rules (path)
-	relTerm      // atom of a port: groups that may hold a port with it (*possible)
+	relTerm      // atom of a port: groups that may hold a port with it (*possible); watched
 	relRow       // group: table.RealmPrefixes of its ports
 	relUse       // group: present for as long as rules need its addresses
 	relLiteral   // written list: present for as long as rules need it
-	relMention   // path that is an atom of endpoints: present for as long as something depends on it
+	relUsed      // atom of an endpoint: present for as long as something depends on it; watched
 	relCandidate // atom of an endpoint: the rules that may work on an endpoint with it (*sides)
 	relPrefix    // written prefix: atoms of the endpoints within it (string)
 	relLength    // no name: lengths of the prefixes in relPrefix (int)
@@ -67,18 +67,16 @@ const (
 	factNATList       // *table.NATList of a router in direction arg
 	factNATDepth      // nil; warns of a Node with too many translations above it
 	factTerms         // *possible, a group; puts it where the ports that it may hold find it
-	factAtoms         // []string, the atoms of a port or segment
+	factSet           // table.AddrSetID of a group that is a far side of rules; puts it among the used ones
+	factOwn           // string, the atom of the addresses that a group lists, if any; puts it where the endpoints find it
+	factSides         // *sides of a rule
 	factGroups        // []string, the groups that hold a port
 	factRows          // nil; puts a port's addresses into its groups
 	factMonitor       // *table.Monitor, or *table.Passive
 	factPool          // *table.Pool
 	factAddrSet       // *table.AddrSet of a group
 	factLiteral       // *table.AddrSet of a written list
-	factSet           // table.AddrSetID of a group that is a far side of rules; puts it among the used ones
-	factOwn           // string, the atom of the addresses that a group lists, if any; puts it where the endpoints find it
-	factSides         // *sides of a rule
 	factExclude       // *exclude, the exclude list
-	factUsed          // bool: whether anything depends on an atom of endpoints
 	factLengths       // []int, the lengths of the prefixes in relPrefix
 	factProfileKey    // string, the profile of segment name's endpoint arg
 	factProfile       // *profile

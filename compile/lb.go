@@ -47,7 +47,7 @@ func (x *run) buildLBService(path string) any {
 	}
 	out := &table.LBService{ID: x.serviceID(path), Path: path, Name: s.Name()}
 	if isService(place) {
-		x.emit(ref{relMention, s.ConnectivityPath, ""}, present)
+		x.emit(ref{relUsed, s.ConnectivityPath, ""}, present)
 		x.emit(ref{relDLB, s.ConnectivityPath, ""}, path)
 		return out
 	}

@@ -58,8 +58,8 @@ func (c *Compiler) allocate(need *fact) {
 	}
 	if need.members.size() > 0 {
 		explicit := noID
-		for _, e := range need.members.list {
-			if want := e.member.(int64); want > 0 {
+		for m := range need.members.all() {
+			if want := m.(int64); want > 0 {
 				explicit = max(explicit, want)
 			}
 		}

@@ -31,20 +31,15 @@ func (x *run) buildExclude(path string) any {
 		return nil
 	}
 	for _, m := range l.Members {
-		x.emit(ref{relMention, m, ""}, present)
+		x.emit(ref{relUsed, m, ""}, present)
 	}
 	return &exclude{l.Members}
-}
-
-func (x *run) buildUsed(atom string) any {
-	mentioned := x.note(ref{relMention, atom, ""}).members.size() > 0
-	return x.note(ref{relCandidate, atom, ""}).members.size() > 0 || mentioned
 }
 
 // buildOwn puts a group that rules have on their own side where the endpoints
 // find it that it holds or whose addresses it lists.
 func (x *run) buildOwn(group string) any {
-	x.emit(ref{relMention, group, ""}, present)
+	x.emit(ref{relUsed, group, ""}, present)
 	atom := ""
 	for _, p := range x.written(group) {
 		atom = listedAtom(group)
@@ -67,7 +62,7 @@ func (x *run) buildProfileKey(segment, addr string) any {
 	}
 	var atoms []string
 	for _, a := range append([]string{path, segment}, x.groupsOf(path)...) {
-		if built[bool](x, ref{factUsed, a, ""}) {
+		if x.rel(relUsed, a) != nil {
 			atoms = append(atoms, a)
 		}
 	}
@@ -182,7 +177,7 @@ func (x *run) share(dir string, list []*side) table.RulesetID {
 // nil. Its content follows from the digest, so it need not be noted.
 func (x *run) shared(rel ref) *ruleList {
 	if f := x.g.facts.get(rel); f != nil && f.members.size() > 0 {
-		return f.members.list[0].member.(*ruleList)
+		return f.members.first().(*ruleList)
 	}
 	return nil
 }
@@ -215,7 +210,7 @@ func (x *run) buildRuleset(digest string) any {
 	if rel.members.size() == 0 {
 		return nil
 	}
-	l := rel.members.list[0].member.(*ruleList) // all have the same content
+	l := rel.members.first().(*ruleList) // all have the same content
 	return &table.Ruleset{
 		ID:      table.RulesetID(x.id(poolRuleset, digest)),
 		Name:    l.name,

@@ -35,8 +35,8 @@ func (c *Compiler) Redistributed(tier0 string) []netip.Prefix {
 		return kind != "" && slices.ContainsFunc(services, func(l *intent.LocaleServices) bool { return l.Redistributes(kind) })
 	}
 	var out []netip.Prefix
-	for _, e := range rel.members.list {
-		if t := e.member.(told); tells(t.origin) || tells(wider[t.origin]) {
+	for m := range rel.members.all() {
+		if t := m.(told); tells(t.origin) || tells(wider[t.origin]) {
 			out = append(out, t.prefix)
 		}
 	}

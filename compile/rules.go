@@ -239,6 +239,7 @@ func (x *run) find(s *sides) {
 	slices.Sort(atoms)
 	for _, a := range slices.Compact(atoms) {
 		x.emit(ref{relCandidate, a, ""}, s)
+		x.emit(ref{relUsed, a, ""}, present)
 	}
 }
 

@@ -161,8 +161,8 @@ func (x *run) buildPort(path string) any {
 		Segment: x.segmentID(s.Path),
 		MAC:     table.MAC(bindings[0].MAC),
 	}
-	if node := members(x, ref{relNodePort, path, ""}, strings.Compare); len(node) > 0 {
-		out.Node = x.vrfID(node[0])
+	if node := x.nodeAt(path); node != "" {
+		out.Node = x.vrfID(node)
 	} else {
 		out.Attachment = cmp.Or(p.AttachmentID(), path)
 	}
@@ -175,6 +175,15 @@ func (x *run) buildPort(path string) any {
 	}
 	slices.SortFunc(bindings, func(a, b intent.Binding) int { return a.Addr.Compare(b.Addr) })
 	return &port{out, bindings}
+}
+
+// nodeAt returns the Node that leaves by a port, "" if it is no Node's; of
+// several the first by path.
+func (x *run) nodeAt(port string) string {
+	if rel := x.rel(relNodePort, port); rel != nil {
+		return inOrder(rel.members, strings.Compare)[0]
+	}
+	return ""
 }
 
 func (x *run) buildUplink(path string) any {
