@@ -156,7 +156,10 @@ func (b *translation) refused(w wish, from allowed, used used) *writer.Fault {
 func (b *translation) lowest(from allowed, used used) (netip.Addr, bool) {
 	for _, s := range from.spans {
 		for a := s.first; s.contains(a); a = a.Next() {
-			if used.by(a) == "" && (b.Held == nil || !b.Held(a)) {
+			switch {
+			case used.by(a) != "":
+				a = used.taken.Last(a)
+			case b.Held == nil || !b.Held(a):
 				return a, true
 			}
 		}
@@ -171,6 +174,9 @@ func (b *translation) allowed(w wish) (allowed, *writer.Fault) {
 	}
 	var names []string
 	var out allowed
+	if b.Place.Conflict != "" {
+		return out, &writer.Fault{Reason: NoNetwork, Field: "status.loadBalancer", Msg: "namespace " + b.Place.Namespace + " gives no addresses: " + b.Place.Conflict}
+	}
 	for _, p := range b.Place.Ingress {
 		names = append(names, p.String())
 		first, last := writer.Hosts(p)

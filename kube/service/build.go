@@ -68,6 +68,7 @@ type Place struct {
 	Tier1     string         // path of the gateway of its pods
 	Routed    bool           // that translates nothing
 	Ingress   []netip.Prefix // where addresses come from, in this order
+	Conflict  string         // why Ingress gives no new addresses; empty: it does
 }
 
 // Request is a Service with all that its translation depends on, but the tree.

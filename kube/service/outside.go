@@ -35,6 +35,9 @@ func (b *translation) loadBalancer(ports []*corev1.ServicePort) {
 		return
 	}
 	b.Address, b.addressPool = vip, w.pool
+	if w.addr.IsValid() && vip == b.Has {
+		b.addressPool = b.HasPool // it is from there whoever asks for it now
+	}
 	if b.restricted(vip) {
 		var list []string
 		for _, s := range b.sources {

@@ -61,7 +61,7 @@ func Add(mgr manager.Manager, deps writer.Deps) error {
 		Watches(&corev1.Service{}, handler.EnqueueRequestsFromMapFunc(r.claims), builder.WithPredicates(claimChanged)).
 		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(r.serviceOf)).
 		Watches(&v1alpha1.Supervisor{}, handler.EnqueueRequestsFromMapFunc(r.all), changed).
-		Watches(&v1alpha1.NamespaceNetwork{}, handler.EnqueueRequestsFromMapFunc(r.inNamespace), changed).
+		Watches(&v1alpha1.NamespaceNetwork{}, handler.EnqueueRequestsFromMapFunc(r.networked), changed).
 		WatchesRawSource(r.w.Source()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
 		Complete(r)
@@ -99,6 +99,22 @@ func (r *reconciler) all(ctx context.Context, _ client.Object) []reconcile.Reque
 // inNamespace returns the Services of the namespace that o is called by.
 func (r *reconciler) inNamespace(ctx context.Context, o client.Object) []reconcile.Request {
 	return r.list(ctx, every, client.InNamespace(o.GetName()))
+}
+
+// networked returns the Services of the namespace that a NamespaceNetwork is of,
+// and of those whose ranges it may contest.
+func (r *reconciler) networked(ctx context.Context, o client.Object) []reconcile.Request {
+	out := r.inNamespace(ctx, o)
+	var list v1alpha1.NamespaceNetworkList
+	if err := r.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return out // the cache is closing
+	}
+	for i := range list.Items {
+		if nn := &list.Items[i]; nn.Name != o.GetName() && v1alpha1.MayContest(o.(*v1alpha1.NamespaceNetwork), nn) {
+			out = append(out, r.inNamespace(ctx, nn)...)
+		}
+	}
+	return out
 }
 
 func every(*corev1.Service) bool { return true }
@@ -329,10 +345,8 @@ func (r *reconciler) place(ctx context.Context, namespace string) (Place, *write
 	if err := r.Get(ctx, types.NamespacedName{Name: namespace}, &ns); err != nil {
 		return Place{}, nil, err
 	}
-	nn := &v1alpha1.NamespaceNetwork{}
-	if err := r.Get(ctx, types.NamespacedName{Name: namespace}, nn); apierrors.IsNotFound(err) {
-		nn = nil
-	} else if err != nil {
+	nn, conflict, err := r.network(ctx, &sup, namespace)
+	if err != nil {
 		return Place{}, nil, err
 	}
 	n, problems := v1alpha1.Effective(&sup, nn)
@@ -344,10 +358,30 @@ func (r *reconciler) place(ctx context.Context, namespace string) (Place, *write
 	uid := string(ns.UID)
 	p := Place{
 		Cluster: n.Cluster, Namespace: namespace, UID: uid, LBService: ncp.LBServicePath(uid), Ingress: n.Ingress,
-		Tier1: ncp.Tier1Path(uid), Routed: n.Routed,
+		Tier1: ncp.Tier1Path(uid), Routed: n.Routed, Conflict: conflict,
 	}
 	if sup.IsSystem(namespace) {
 		p.LBService, p.Tier1, p.Routed = ncp.SystemLBServicePath(n.Cluster), ncp.SystemTier1Path(n.Cluster), sup.Spec.RoutedMode
 	}
 	return p, nil, nil
+}
+
+// network returns the NamespaceNetwork of a namespace, nil if it has none, and
+// what is wrong with its ranges because of others.
+func (r *reconciler) network(ctx context.Context, sup *v1alpha1.Supervisor, namespace string) (nn *v1alpha1.NamespaceNetwork, conflict string, err error) {
+	if sup.IsSystem(namespace) {
+		return nil, "", nil // it would have no effect
+	}
+	nn = &v1alpha1.NamespaceNetwork{}
+	if err := r.Get(ctx, types.NamespacedName{Name: namespace}, nn); err != nil {
+		return nil, "", client.IgnoreNotFound(err)
+	}
+	var nns v1alpha1.NamespaceNetworkList
+	if err := r.List(ctx, &nns, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, "", err
+	}
+	for _, p := range v1alpha1.NewContest(sup, nns.Items).Problems(nn) {
+		return nn, p.String(), nil
+	}
+	return nn, "", nil
 }

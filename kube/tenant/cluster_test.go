@@ -210,6 +210,13 @@ vmware-system-shared-t1: true`, func() string { return c.namespace("kube-system"
 		return fmt.Sprint(sup.Status.ControlPlaneAddress, " ", u.Subnets.Text, " ", u.Egress.Text, " ", u.Ingress.Text)
 	})
 
+	for _, name := range []string{"default", "kube-public", "kube-node-lease"} {
+		c.eventually("True Realized", func() string {
+			first, _, _ := strings.Cut(c.namespace(name), "\n")
+			return first
+		})
+	}
+
 	// A restart changes nothing.
 	stop()
 	_, before := contents(deps.Store)
@@ -228,9 +235,8 @@ vmware-system-shared-t1: true`, func() string { return c.namespace("kube-system"
 		})
 		return out
 	})
-	if n, after := contents(deps.Store); len(after) != len(before) {
-		t.Errorf("%d objects:\n%s\nbefore:\n%s", n, strings.Join(after, "\n"), strings.Join(before, "\n"))
-	}
+	_, after := contents(deps.Store)
+	same(t, before, after)
 
 	// Pods make segments, and a NamespaceNetwork another network.
 	for i := range 14 {
@@ -400,7 +406,7 @@ func contested(t *testing.T, env *kubetest.Env) {
 	}
 	set := func(nn *v1alpha1.NamespaceNetwork, field string, cidr v1alpha1.CIDR) {
 		change(c, nn, func(nn *v1alpha1.NamespaceNetwork) {
-			*map[string]*[]v1alpha1.CIDR{fieldNetworks: &nn.Spec.NamespaceNetworkCIDRs, fieldEgress: &nn.Spec.EgressCIDRs}[field] = []v1alpha1.CIDR{cidr}
+			*map[string]*[]v1alpha1.CIDR{v1alpha1.FieldNetworks: &nn.Spec.NamespaceNetworkCIDRs, v1alpha1.FieldEgress: &nn.Spec.EgressCIDRs}[field] = []v1alpha1.CIDR{cidr}
 		})
 	}
 	const message = "NamespaceNetwork/c2: egressCIDRs[0]: 10.77.0.0/29: overlaps 10.77.0.0/22 of NamespaceNetwork/c1, namespaceNetworkCIDRs[0] (the older one has it, want another range)"
@@ -409,7 +415,7 @@ func contested(t *testing.T, env *kubetest.Env) {
 	c.eventually("False Conflict "+message+"\nncp/error.network: "+message, func() string { return c.namespace("c2") })
 
 	// The older one is mended.
-	set(&red, fieldNetworks, "10.79.0.0/22")
+	set(&red, v1alpha1.FieldNetworks, "10.79.0.0/22")
 	c.eventually("True Realized", ready("c2"))
 	c.eventually("10.79.0.0/28", func() string { return last(c.namespace("c1")) })
 	snat := func() string {
@@ -422,20 +428,20 @@ func contested(t *testing.T, env *kubetest.Env) {
 	}
 	c.eventually("10.77.0.1", snat)
 	// It takes them back: what the younger one has in force stays its own.
-	set(&red, fieldNetworks, "10.77.0.0/22")
+	set(&red, v1alpha1.FieldNetworks, "10.77.0.0/22")
 	c.eventually("False Conflict "+message, ready("c2"))
 	c.eventually("10.77.0.16/28", func() string { return last(c.namespace("c1")) })
 	same(t, "10.77.0.1", snat())
 	// The younger one is mended.
-	set(&blue, fieldEgress, "10.81.0.0/29")
+	set(&blue, v1alpha1.FieldEgress, "10.81.0.0/29")
 	c.eventually("True Realized", ready("c2"))
 	c.eventually("10.81.0.1", snat)
 
-	set(&blue, fieldNetworks, "100.64.0.0/20")
+	set(&blue, v1alpha1.FieldNetworks, "100.64.0.0/20")
 	c.eventually("False Conflict namespaceNetworkCIDRs: 100.64.0.0/20: overlaps 100.64.0.0/16 of /infra/tier-0s/provider, transit_subnets, which its links to Tier-1s have (want another range, or other transit_subnets)", ready("c2"))
 	// Without the older one nothing is contested.
-	set(&blue, fieldNetworks, "10.78.0.0/22")
-	set(&blue, fieldEgress, "10.77.0.0/29")
+	set(&blue, v1alpha1.FieldNetworks, "10.78.0.0/22")
+	set(&blue, v1alpha1.FieldEgress, "10.77.0.0/29")
 	c.eventually("False Conflict "+message, ready("c2"))
 	if err := env.Client.Delete(t.Context(), &red); err != nil {
 		t.Fatal(err)

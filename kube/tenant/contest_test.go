@@ -63,15 +63,15 @@ func TestContest(t *testing.T) {
 		{"no CIDR", []v1alpha1.NamespaceNetwork{network("red", 1, "n:10.77.0.0/33"), network("blue", 2, "n:10.78.0.0/22", "e:10.77.0.0/29")}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := newContest(kubetest.Supervisor(), tc.nns)
+			c := v1alpha1.NewContest(kubetest.Supervisor(), tc.nns)
 			var got []string
 			for i := range tc.nns {
-				for _, p := range c.problems(&tc.nns[i]) {
+				for _, p := range c.Problems(&tc.nns[i]) {
 					got = append(got, p.String())
 				}
 			}
 			same(t, tc.want, strings.Join(got, "; "))
-			if a, b := claims(&tc.nns[0]), claims(&tc.nns[1]); tc.want != "" && !(mayContest(a, b) && mayContest(b, a)) {
+			if a, b := &tc.nns[0], &tc.nns[1]; tc.want != "" && !(v1alpha1.MayContest(a, b) && v1alpha1.MayContest(b, a)) {
 				t.Error("a change of one does not concern the other")
 			}
 		})

@@ -126,11 +126,16 @@ func (g *gateway) egress() (netip.Addr, string, *writer.Fault) {
 	if now.IsValid() && (g.busy || contains(g.net.Egress, now)) {
 		return now, "", nil
 	}
-	used := g.used()
-	a, ok := writer.Lowest(g.net.Egress, func(a netip.Addr) bool { return used(a) != "" || g.held(a) })
+	used, taken := g.used()
+	a, ok := writer.Lowest(g.net.Egress, func(a netip.Addr) (netip.Addr, bool) {
+		if used(a) != "" {
+			return taken.Last(a), true
+		}
+		return a, g.held(a)
+	})
 	if !ok {
 		return netip.Addr{}, ncp.SNATExhausted, &writer.Fault{
-			Reason: ReasonEgressExhausted, Field: fieldEgress,
+			Reason: ReasonEgressExhausted, Field: v1alpha1.FieldEgress,
 			Msg: list(g.net.Egress) + ": has no free address (" + strconv.FormatInt(writer.CountHosts(g.net.Egress), 10) + " are taken or were released just now)",
 		}
 	}
@@ -146,7 +151,7 @@ func (g *gateway) asked(now netip.Addr) (netip.Addr, string, *writer.Fault) {
 	if a == now {
 		return a, ncp.SNATAllocated, nil
 	}
-	used := g.used()
+	used, _ := g.used()
 	switch {
 	case !contains(g.net.Egress, a):
 		return netip.Addr{}, ncp.SNATOutside, staticFault(writer.ReasonInvalid, g.static, "is no address for a host of the egress CIDRs ("+list(g.net.Egress)+")")
@@ -163,9 +168,9 @@ func staticFault(reason, value, fact string) *writer.Fault {
 }
 
 // used returns what says whose an address is that the egress address cannot be;
-// empty: nobody's, or that of the gateway now.
-func (g *gateway) used() func(netip.Addr) string {
-	taken := writer.TakenIn(g.tree)
+// empty: nobody's, or that of the gateway now; and what it looks at.
+func (g *gateway) used() (by func(netip.Addr) string, taken *writer.Taken) {
+	taken = writer.TakenIn(g.tree)
 	var now netip.Addr
 	var self store.Owner
 	if r := g.egressRule(); r != nil {
@@ -177,7 +182,7 @@ func (g *gateway) used() func(netip.Addr) string {
 			return ""
 		}
 		return cmp.Or(string(owner), "people")
-	}
+	}, taken
 }
 
 // needs returns what must be in the tree before a gateway can be.

@@ -112,7 +112,7 @@ func (r *namespaces) look(ctx context.Context, name string) (situation, error) {
 	if err := r.client.List(ctx, &nns, client.UnsafeDisableDeepCopy); err != nil {
 		return s, fmt.Errorf("namespace networks: %w", err)
 	}
-	s.contested = newContest(s.sup, nns.Items).problems(s.nn)
+	s.contested = v1alpha1.NewContest(s.sup, nns.Items).Problems(s.nn)
 	return s, nil
 }
 
@@ -355,9 +355,8 @@ func (r *namespaces) concerned(ctx context.Context, o client.Object) []reconcile
 		r.deps.Log.Error("namespace networks cannot be listed", "err", err)
 		return out
 	}
-	own := claims(o.(*v1alpha1.NamespaceNetwork))
 	for i := range list.Items {
-		if nn := &list.Items[i]; nn.Name != o.GetName() && mayContest(own, claims(nn)) {
+		if nn := &list.Items[i]; nn.Name != o.GetName() && v1alpha1.MayContest(o.(*v1alpha1.NamespaceNetwork), nn) {
 			out = append(out, sameName(ctx, nn)...)
 		}
 	}

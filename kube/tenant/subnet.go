@@ -80,7 +80,7 @@ func (c *carver) next() (netip.Prefix, *writer.Fault) {
 	})
 	if !ok {
 		return p, &writer.Fault{
-			Reason: ReasonSubnetsExhausted, Field: fieldNetworks,
+			Reason: ReasonSubnetsExhausted, Field: v1alpha1.FieldNetworks,
 			Msg: list(c.net.Namespaces) + ": has no free /" + strconv.Itoa(c.net.SubnetPrefix) + " (extend it, or delete namespaces)",
 		}
 	}

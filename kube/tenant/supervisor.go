@@ -183,10 +183,10 @@ func Translated(sup *v1alpha1.Supervisor, nns []v1alpha1.NamespaceNetwork) map[s
 		}
 	}
 	add(v1alpha1.Effective(sup, nil))
-	all := newContest(sup, nns)
+	all := v1alpha1.NewContest(sup, nns)
 	for i := range nns {
 		n, problems := v1alpha1.Effective(sup, &nns[i])
-		add(n, append(problems, all.problems(&nns[i])...))
+		add(n, append(problems, all.Problems(&nns[i])...))
 	}
 	for _, list := range out {
 		slices.SortFunc(list, func(a, b netip.Prefix) int {

@@ -93,7 +93,7 @@ func (o *outside) ours(x intent.Object) bool {
 func (o *outside) segments(t *intent.Tree) {
 	for _, s := range t.OfType("Segment") {
 		if p := subnetOf(s.(*intent.Segment)); o.ours(s) && p.IsValid() && !within(o.net.Namespaces, p) {
-			o.add(fieldNetworks, p.String(), s.Meta().Name())
+			o.add(v1alpha1.FieldNetworks, p.String(), s.Meta().Name())
 		}
 	}
 }
@@ -102,7 +102,7 @@ func (o *outside) gateways(t *intent.Tree) {
 	for _, x := range t.OfType("PolicyNatRule") {
 		r := x.(*intent.PolicyNatRule)
 		if p := r.Translated(); o.ours(r) && r.ID == ncp.NATEgress && p.IsValid() && !contains(o.net.Egress, p.Addr()) {
-			o.add(fieldEgress, p.Addr().String(), t.Get(r.RouterPath()).Meta().Name())
+			o.add(v1alpha1.FieldEgress, p.Addr().String(), t.Get(r.RouterPath()).Meta().Name())
 		}
 	}
 }
@@ -117,9 +117,9 @@ func (o *outside) servers(t *intent.Tree) {
 		whose := "Service " + ncp.TagValue(tags, ncp.TagProject) + "/" + ncp.TagValue(tags, ncp.TagService)
 		switch inside := ncp.TagValue(tags, ncp.TagCreatedFor) == ncp.CreatedForDLB; {
 		case inside && !o.net.Service.Contains(a):
-			o.add(fieldService, a.String(), whose)
+			o.add(v1alpha1.FieldService, a.String(), whose)
 		case !inside && !contains(o.net.Ingress, a):
-			o.add(fieldIngress, a.String(), whose)
+			o.add(v1alpha1.FieldIngress, a.String(), whose)
 		}
 	}
 }

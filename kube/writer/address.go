@@ -51,14 +51,17 @@ func CountHosts(ranges []netip.Prefix) int64 {
 }
 
 // Lowest returns the first address of the ranges, in their order, that is not
-// taken; false: all are. Cost O(taken addresses before it).
-func Lowest(ranges []netip.Prefix, taken func(netip.Addr) bool) (netip.Addr, bool) {
+// taken; false: all are. taken reports whether an address is, and the last one of
+// those behind it that are, too. Cost O(calls of taken for what is before it).
+func Lowest(ranges []netip.Prefix, taken func(netip.Addr) (last netip.Addr, is bool)) (netip.Addr, bool) {
 	for _, p := range ranges {
-		a, last := Hosts(p)
-		for ; a.IsValid() && a.Compare(last) <= 0; a = a.Next() {
-			if !taken(a) {
+		a, end := Hosts(p)
+		for a.IsValid() && a.Compare(end) <= 0 {
+			last, is := taken(a)
+			if !is {
 				return a, true
 			}
+			a = last.Next()
 		}
 	}
 	return netip.Addr{}, false
@@ -118,8 +121,8 @@ func EachUsed(t *intent.Tree) iter.Seq2[netip.Addr, intent.Object] {
 }
 
 // Taken is the addresses of a tree that nobody else can have: those of Used, all
-// in the subnets of segments that somebody owns, as workloads get them there, and
-// the gateways and ports of other segments.
+// in the subnets of segments that somebody owns, as workloads get them there, the
+// gateways and ports of other segments, and those of links of Tier-0s.
 type Taken struct {
 	addresses map[netip.Addr]store.Owner
 	subnets   map[netip.Prefix]store.Owner // masked
@@ -148,7 +151,25 @@ func TakenIn(t *intent.Tree) *Taken {
 			}
 		}
 	}
+	for o := range t.EachOfType("Tier0") {
+		for _, p := range o.(*intent.Tier0).Transit() {
+			out.add(p, store.OwnerOf(o))
+		}
+	}
 	return out
+}
+
+// Last returns the last address of the largest subnet with a that is taken as a
+// whole; a itself if none is.
+func (t *Taken) Last(a netip.Addr) netip.Addr {
+	last := a
+	for _, n := range t.lengths {
+		p, err := a.Prefix(n)
+		if _, is := t.subnets[p]; err == nil && is && last.Less(lastOf(p)) {
+			last = lastOf(p)
+		}
+	}
+	return last
 }
 
 func (t *Taken) add(p netip.Prefix, owner store.Owner) {

@@ -291,7 +291,7 @@ func TestLowest(t *testing.T) {
 	ranges := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/30"), netip.MustParsePrefix("255.255.255.254/31")}
 	var got []string
 	for {
-		a, ok := writer.Lowest(ranges, func(a netip.Addr) bool { return taken[a] })
+		a, ok := writer.Lowest(ranges, func(a netip.Addr) (netip.Addr, bool) { return a, taken[a] })
 		if !ok {
 			break
 		}
