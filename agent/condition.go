@@ -109,26 +109,26 @@ func (a *Agent) lacking() (out []Condition) {
 	return out
 }
 
-// unwell is what unhealthy found, and where.
+// unwell is what unhealthyOf found, and where.
 type unwell struct {
 	set    *table.Set // has nothing but what it looks at
 	health map[table.MemberID]table.Health
 	found  []Condition
 }
 
-// unhealthy is unhealthy of the tables in force, which there are; it looks again
+// unhealthy is unhealthyOf the tables in force, which there are; it looks again
 // only if there is something else to see. The caller has a.mu.
 func (a *Agent) unhealthy() []Condition {
 	set, h := a.tables.Set, a.monitors.Health()
 	if u := a.unwell; u == nil || !u.set.VIPs.Same(set.VIPs) || !u.set.Pools.Same(set.Pools) || !maps.Equal(u.health, h) {
-		a.unwell = &unwell{&table.Set{VIPs: set.VIPs, Pools: set.Pools}, h, unhealthy(set, h)}
+		a.unwell = &unwell{&table.Set{VIPs: set.VIPs, Pools: set.Pools}, h, unhealthyOf(set, h)}
 	}
 	return a.unwell.found
 }
 
-// unhealthy returns the conditions of pools and members, as h has them. Pools
+// unhealthyOf returns the conditions of pools and members, as h has them. Pools
 // that no virtual server uses have none.
-func unhealthy(set *table.Set, h map[table.MemberID]table.Health) (out []Condition) {
+func unhealthyOf(set *table.Set, h map[table.MemberID]table.Health) (out []Condition) {
 	used := map[table.PoolID]bool{}
 	for _, v := range set.VIPs.All() {
 		for _, s := range v.Servers {

@@ -92,7 +92,7 @@ func FuzzTables(f *testing.F) {
 		_ = got.check()
 		monitor.Targets(got.Set)
 		members(got.Set, nil, nil)
-		unhealthy(got.Set, nil)
+		unhealthyOf(got.Set, nil)
 		first, err := json.Marshal(&got)
 		if err != nil {
 			t.Fatal(err)

@@ -63,8 +63,9 @@ func newEncoder(hash func(string) uint32) *Encoder {
 // without a device gets its endpoints, so that it is answered for, but
 // receives nothing.
 //
-// Cost O(what differs), and a pass over next hops, uplinks and routers; over all
-// endpoints if rulesets differ in which rows they have.
+// Cost O(what differs), and a pass over devices, next hops, uplinks and routers;
+// over endpoints and virtual servers if rulesets differ in which rows they have,
+// over pools if others are healthy.
 // Errors name the object and the limit of the data plane that it exceeds
 // (docs/pipeline.md section 10); the Encoder then holds what it held.
 func (e *Encoder) Update(set *table.Set, devices map[table.PortID]Device) ([]*Changes, error) {

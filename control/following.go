@@ -72,7 +72,7 @@ func (f *following) next(e store.Event, events <-chan store.Event) (sets map[str
 }
 
 // rest returns how long not to compile, so that it is done about half of the time
-// while many commits come: they wait for a compilation, which costs hardly more
+// while many commits come, or more if it takes longer than restAtMost: they wait for a compilation, which costs hardly more
 // for many of them than for one.
 func (f *following) rest() time.Duration {
 	return min(f.took, restAtMost) - time.Since(f.ended)

@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"unique"
 )
 
 // DecodeObject returns the object that EncodeObject wrote, whole: decoding
@@ -45,8 +44,8 @@ func DecodeObject(path string, data []byte) (Object, []Problem) {
 	return o, problems
 }
 
-// share lets an object's texts share memory with its path, and its tags with
-// those of others: there are many objects, and they live long.
+// share lets an object's texts share memory with its path: there are many objects,
+// and they live long.
 func share(m *Resource, path string) {
 	m.Path = path
 	if strings.HasPrefix(path, m.ParentPath) {
@@ -56,11 +55,6 @@ func share(m *Resource, path string) {
 		if strings.HasSuffix(path, *tail) {
 			*tail = path[len(path)-len(*tail):]
 		}
-	}
-	m.ResourceType = unique.Make(m.ResourceType).Value()
-	for i := range m.Tags {
-		t := &m.Tags[i]
-		t.Scope, t.Tag = unique.Make(t.Scope).Value(), unique.Make(t.Tag).Value()
 	}
 }
 

@@ -72,8 +72,9 @@ func (p *Ports) Make(set *table.Set) error {
 	if err != nil {
 		return err
 	}
+	endpoints := endpointsOf(set, want)
 	for id, s := range want {
-		end, err := endOf(set, s)
+		end, err := endOf(set, s, endpoints[s.Port])
 		if err == nil {
 			err = end.make(inner)
 		}
@@ -237,11 +238,25 @@ type end struct {
 	gateway netip.Addr
 }
 
-func endOf(set *table.Set, s *table.LBService) (end, error) {
+// endpointsOf returns the endpoints of the ports of services. Cost O(endpoints).
+func endpointsOf(set *table.Set, services map[table.LBServiceID]*table.LBService) map[table.PortID][]*table.Endpoint {
+	out := make(map[table.PortID][]*table.Endpoint, len(services))
+	for _, s := range services {
+		out[s.Port] = nil
+	}
+	for _, e := range set.Endpoints.All() {
+		if list, ok := out[e.Port]; ok {
+			out[e.Port] = append(list, e)
+		}
+	}
+	return out
+}
+
+func endOf(set *table.Set, s *table.LBService, endpoints []*table.Endpoint) (end, error) {
 	port := set.Ports.Get(s.Port)
 	segment := set.Segments.Get(port.Segment)
-	for k, e := range set.Endpoints.All() {
-		if e.Port != port.ID || segment == nil || k.Segment != segment.ID {
+	for _, e := range endpoints {
+		if segment == nil || e.Segment != segment.ID {
 			continue
 		}
 		for _, g := range segment.Gateways {

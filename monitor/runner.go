@@ -75,6 +75,7 @@ func (r *Runner) Follow(set *table.Set) {
 	defer r.mu.Unlock()
 	was := r.set
 	if r.set = set; was.Pools.Same(set.Pools) && was.VIPs.Same(set.VIPs) && was.Services.Same(set.Services) {
+		r.start = nil
 		return // Targets looks at nothing else
 	}
 	want := map[key]Target{}
