@@ -73,33 +73,34 @@ func TestKubernetes(t *testing.T) {
 		t.Fatal("no scripts", err)
 	}
 	for _, script := range scripts { // one at a time: those of one call run in parallel
-		ok := t.Run("script", func(t *testing.T) {
-			testscript.Run(t, testscript.Params{
-				Files: []string{script},
-				Setup: func(e *testscript.Env) error {
-					e.Vars = append(e.Vars, env...)
-					e.Setenv("EXAMPLES", examples)
-					e.Setenv("HOME", e.WorkDir)
-					return nil
-				},
-				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"await": await,
-					"outside": func(ts *testscript.TestScript, neg bool, args []string) {
-						err := ts.Exec("weft", append([]string{"lab", "exec", "--lab", name, args[0], "--"}, args[1:]...)...)
-						if (err != nil) != neg {
-							ts.Fatalf("outside: %v", err)
-						}
-					},
-				},
-				RequireExplicitExec: true,
-				RequireUniqueNames:  true,
-			})
-		})
-		if !ok {
+		if !t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) { perform(t, script, name, append(env, "EXAMPLES="+examples)) }) {
 			logs(t, filepath.Join(state, name))
 			return
 		}
 	}
+}
+
+// perform runs one script on the lab called name.
+func perform(t *testing.T, script, name string, env []string) {
+	testscript.Run(t, testscript.Params{
+		Files: []string{script},
+		Setup: func(e *testscript.Env) error {
+			e.Vars = append(e.Vars, env...)
+			e.Setenv("HOME", e.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await": await,
+			"outside": func(ts *testscript.TestScript, neg bool, args []string) {
+				err := ts.Exec("weft", append([]string{"lab", "exec", "--lab", name, args[0], "--"}, args[1:]...)...)
+				if (err != nil) != neg {
+					ts.Fatalf("outside: %v", err)
+				}
+			},
+		},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+	})
 }
 
 // await runs a program until its output matches.
