@@ -61,6 +61,8 @@ func MayContest(one, other *NamespaceNetwork) bool {
 
 // Contest is the NamespaceNetworks of a cluster, of which the older one has what
 // two claim.
+//
+// +kubebuilder:object:generate=false
 type Contest struct {
 	sup *Supervisor
 	all []contender
