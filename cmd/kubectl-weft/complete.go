@@ -9,9 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	netv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -146,22 +143,18 @@ func beginning(list []string, typed string) []string {
 func names(ctx context.Context, c client.Reader, kind, namespace string) []string {
 	ctx, cancel := context.WithTimeout(ctx, completeTime)
 	defer cancel()
-	group := corev1.SchemeGroupVersion
-	switch kind {
-	case explain.NetworkPolicy:
-		group = netv1.SchemeGroupVersion
-	case explain.Deployment, explain.StatefulSet, explain.DaemonSet, explain.ReplicaSet:
-		group = appsv1.SchemeGroupVersion
-	}
-	list := &metav1.PartialObjectMetadataList{}
-	list.SetGroupVersionKind(group.WithKind(kind + "List"))
-	if c.List(ctx, list, client.InNamespace(namespace)) != nil {
-		return nil
-	}
 	var out []string
-	for _, o := range list.Items {
-		out = append(out, o.Name)
+	for _, v := range explain.Versions(kind) {
+		list := &metav1.PartialObjectMetadataList{}
+		list.SetGroupVersionKind(v.WithKind(kind + "List"))
+		if c.List(ctx, list, client.InNamespace(namespace)) != nil {
+			continue
+		}
+		for _, o := range list.Items {
+			out = append(out, o.Name)
+		}
+		slices.Sort(out)
+		break
 	}
-	slices.Sort(out)
 	return out
 }

@@ -32,14 +32,16 @@ func newGetCommand(env *Env, flags *clusterFlags) *cobra.Command {
 		Long: `Prints the intent that stands behind a Kubernetes object: of a pod its segment
 port, of a svc (Service) virtual servers, pools and their members, of a namespace
 the Tier-1, segments, NAT rules, egress address, groups and isolation, of a
-networkpolicy policies, rules with their ids, and groups.
+networkpolicy and of the policies of a whole cluster (anp, banp, cnp) policies,
+rules with their ids, and groups, of a supervisor all that namespaces share.
 
 weftd has it, so it is asked: at --server, else ` + client.ServerEnv + `, else at
 ` + client.DefaultServer + ` if that is there. Without it, what the object itself says in its
 annotations and conditions is printed. json and yaml are what weft apply takes.`,
 		Example: "  kubectl weft get -n shop pod/web-0\n" +
 			"  kubectl weft get namespace/shop\n" +
-			"  kubectl weft get -n shop networkpolicy/db -o yaml",
+			"  kubectl weft get -n shop networkpolicy/db -o yaml\n" +
+			"  kubectl weft get supervisor/default",
 		Args: counted(cobra.ExactArgs(1)),
 		RunE: c.run,
 	}

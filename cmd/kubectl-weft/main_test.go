@@ -144,7 +144,7 @@ func TestTraceAndWhy(t *testing.T) {
 		{"why pod/web-1 pod/web-2 -o xml", delivered(), 2, "", "-o: \"xml\": is not an output (text, json, yaml)\nsee 'kubectl weft why --help'\n"},
 		{"trace pod/web-1 pod/web-2 --frob", delivered(), 2, "", "unknown flag: --frob\nsee 'kubectl weft trace --help'\n"},
 		{"frob", delivered(), 2, "", "kubectl weft: \"frob\": is not a command\nsee 'kubectl weft --help'\n"},
-		{"get deployment/web", delivered(), 2, "", "\"deployment/web\": deployment is no kind that is meant here (pod/NAME, svc/NAME, namespace/NAME, networkpolicy/NAME; of another namespace NAMESPACE/KIND/NAME)\nsee 'kubectl weft get --help'\n"},
+		{"get deployment/web", delivered(), 2, "", "\"deployment/web\": deployment is no kind that is meant here (pod/NAME, svc/NAME, namespace/NAME, networkpolicy/NAME, supervisor/NAME, adminnetworkpolicy/NAME, baselineadminnetworkpolicy/NAME, clusternetworkpolicy/NAME; of another namespace NAMESPACE/KIND/NAME)\nsee 'kubectl weft get --help'\n"},
 		{"get pod/web-1 --server weft.example", delivered(), 2, "", "--server: \"weft.example\": is not a server (unix:PATH, https://HOST:PORT)\nsee 'kubectl weft get --help'\n"},
 		{"get pod/web-1 -o xml", delivered(), 2, "", "-o: \"xml\": is not an output (table, json, yaml)\nsee 'kubectl weft get --help'\n"},
 	} {

@@ -10,17 +10,22 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	netv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/weft-net/weft/intent"
 	"github.com/weft-net/weft/internal/columns"
 	"github.com/weft-net/weft/kube/ncp"
+	"github.com/weft-net/weft/kube/v1alpha1"
 	"github.com/weft-net/weft/kube/writer"
 	"github.com/weft-net/weft/store"
 )
 
 // ObjectKinds returns the kinds that intent stands behind.
-func ObjectKinds() []string { return []string{Pod, Service, Namespace, NetworkPolicy} }
+func ObjectKinds() []string {
+	return []string{Pod, Service, Namespace, NetworkPolicy, Supervisor, AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy}
+}
 
 // Object returns the object that r names.
 func Object(ctx context.Context, c client.Reader, r Ref) (client.Object, error) {
@@ -34,10 +39,35 @@ func Object(ctx context.Context, c client.Reader, r Ref) (client.Object, error) 
 		o = &corev1.Namespace{}
 	case NetworkPolicy:
 		o = &netv1.NetworkPolicy{}
+	case Supervisor:
+		o = &v1alpha1.Supervisor{}
+	case AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy:
+		return bare(ctx, c, r)
 	default:
 		return nil, fmt.Errorf("%s: nothing stands behind it of its own", r)
 	}
 	return o, get(ctx, c, r, o)
+}
+
+// bare returns the metadata of an object, in the first version that the cluster
+// has.
+func bare(ctx context.Context, c client.Reader, r Ref) (o client.Object, err error) {
+	for _, v := range Versions(r.Kind) {
+		m := &metav1.PartialObjectMetadata{}
+		m.SetGroupVersionKind(v.WithKind(r.Kind))
+		if err = get(ctx, c, r, m); err == nil || !meta.IsNoMatchError(err) {
+			return m, err
+		}
+	}
+	return nil, fmt.Errorf("%s: the cluster has no such kind (its CRD is that of kubernetes-sigs/network-policy-api)", r)
+}
+
+// ownerOf returns who has what stands behind o.
+func ownerOf(r Ref, o client.Object) store.Owner {
+	if r.Kind == Supervisor {
+		return writer.SupervisorOwner(o.GetName())
+	}
+	return writer.Owner(r.Kind, o)
 }
 
 // Intent is where intent is: weftd, by its client.
@@ -60,7 +90,7 @@ type Behind struct {
 // FindBehind returns what stands behind o, which r names, with the objects of
 // others that it names.
 func FindBehind(ctx context.Context, weftd Intent, r Ref, o client.Object) (*Behind, error) {
-	b := &Behind{Ref: r, Owner: writer.Owner(r.Kind, o), all: map[string]intent.Object{}}
+	b := &Behind{Ref: r, Owner: ownerOf(r, o), all: map[string]intent.Object{}}
 	var err error
 	if b.Own, err = weftd.Tree(ctx, url.Values{"owner": {string(b.Owner)}}); err != nil {
 		return nil, err
@@ -130,8 +160,14 @@ func (b *Behind) Print(w io.Writer) error {
 		b.service(&out)
 	case Namespace:
 		b.namespace(&out)
-	case NetworkPolicy:
+	case NetworkPolicy, AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy:
 		b.firewall(&out)
+	case Supervisor:
+		var rows []objectRow
+		for _, o := range b.Own {
+			rows = append(rows, objectRow{o})
+		}
+		table(&out, rows)
 	}
 	_, err := io.WriteString(w, out.String())
 	return err

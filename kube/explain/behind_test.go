@@ -21,6 +21,7 @@ import (
 	"github.com/weft-net/weft/intent"
 	"github.com/weft-net/weft/kube/ncp"
 	"github.com/weft-net/weft/kube/policy"
+	"github.com/weft-net/weft/kube/v1alpha1"
 	"github.com/weft-net/weft/store"
 )
 
@@ -87,6 +88,8 @@ func TestBehind(t *testing.T) {
 	}{
 		{Pod, web, "pod"}, {Service, svc, "service"}, {Namespace, shop, "namespace"}, {NetworkPolicy, db, "networkpolicy"},
 		{Namespace, system, "system-namespace"}, {Service, idle, "nothing"},
+		{Supervisor, &v1alpha1.Supervisor{ObjectMeta: metav1.ObjectMeta{Name: "default", UID: "v1"}}, "supervisor"},
+		{ClusterNetworkPolicy, &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: "no-db", UID: "c1"}}, "clusternetworkpolicy"},
 	} {
 		r := Ref{Kind: tc.kind, Namespace: tc.object.GetNamespace(), Name: tc.object.GetName()}
 		var b strings.Builder
@@ -168,5 +171,10 @@ func standing(db *netv1.NetworkPolicy) standingIntent {
 		store.SetOwner(o, "NetworkPolicy/shop/db/n1")
 	}
 	all = append(all, objects...)
-	return all
+	admin := ncp.GroupPath("c", "admin")
+	return append(all, owned("ClusterNetworkPolicy/no-db/c1", map[string]intent.Object{
+		admin: &intent.Group{Resource: named("databases"), Expression: []intent.Expression{&intent.Condition{MemberType: "SegmentPort", Key: "Tag", Operator: "EQUALS", Value: "app|db"}}},
+		"/infra/domains/c/security-policies/cnp_c1":              &intent.SecurityPolicy{Resource: named("no-db"), Category: "Environment", SequenceNumber: 10, Scope: []string{admin}},
+		"/infra/domains/c/security-policies/cnp_c1/rules/deny-0": &intent.Rule{Resource: named("deny-0"), RuleID: 1007, Action: "DROP", Direction: "IN", SequenceNumber: 1},
+	})...)
 }

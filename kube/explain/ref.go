@@ -7,6 +7,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	netv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/weft-net/weft/kube/v1alpha1"
 )
 
 // Kinds of what people name. Address is not of Kubernetes.
@@ -19,8 +26,42 @@ const (
 	Service       = "Service"
 	Namespace     = "Namespace"
 	NetworkPolicy = "NetworkPolicy"
+	Supervisor    = "Supervisor"
 	Address       = "Address"
+
+	AdminNetworkPolicy         = "AdminNetworkPolicy"
+	BaselineAdminNetworkPolicy = "BaselineAdminNetworkPolicy"
+	ClusterNetworkPolicy       = "ClusterNetworkPolicy"
 )
+
+// isOfCluster reports whether objects of a kind are in no namespace.
+func isOfCluster(kind string) bool {
+	switch kind {
+	case Namespace, Supervisor, AdminNetworkPolicy, BaselineAdminNetworkPolicy, ClusterNetworkPolicy:
+		return true
+	}
+	return false
+}
+
+// Versions returns the API group of a kind with its versions, of which a cluster
+// has one at least, if it has the kind. Source of the policies':
+// kubernetes-sigs/network-policy-api.
+func Versions(kind string) []schema.GroupVersion {
+	const policy = "policy.networking.k8s.io"
+	switch kind {
+	case NetworkPolicy:
+		return []schema.GroupVersion{netv1.SchemeGroupVersion}
+	case Deployment, StatefulSet, DaemonSet, ReplicaSet:
+		return []schema.GroupVersion{appsv1.SchemeGroupVersion}
+	case Supervisor:
+		return []schema.GroupVersion{v1alpha1.GroupVersion()}
+	case AdminNetworkPolicy, BaselineAdminNetworkPolicy:
+		return []schema.GroupVersion{{Group: policy, Version: "v1alpha1"}}
+	case ClusterNetworkPolicy:
+		return []schema.GroupVersion{{Group: policy, Version: "v1beta1"}, {Group: policy, Version: "v1alpha2"}}
+	}
+	return []schema.GroupVersion{corev1.SchemeGroupVersion}
+}
 
 // SourceKinds returns the kinds that a connection can come from.
 func SourceKinds() []string {
@@ -59,6 +100,14 @@ func words(kind string) []string {
 		return []string{"namespace", "namespaces", "ns"}
 	case NetworkPolicy:
 		return []string{"networkpolicy", "networkpolicies", "netpol"}
+	case Supervisor:
+		return []string{"supervisor", "supervisors"}
+	case AdminNetworkPolicy:
+		return []string{"adminnetworkpolicy", "adminnetworkpolicies", "anp"}
+	case BaselineAdminNetworkPolicy:
+		return []string{"baselineadminnetworkpolicy", "baselineadminnetworkpolicies", "banp"}
+	case ClusterNetworkPolicy:
+		return []string{"clusternetworkpolicy", "clusternetworkpolicies", "cnp"}
 	}
 	return nil
 }
@@ -66,7 +115,7 @@ func words(kind string) []string {
 // Ref is what people name.
 type Ref struct {
 	Kind      string
-	Namespace string     // valid iff Kind is neither Address nor Namespace
+	Namespace string     // valid iff objects of Kind are in one
 	Name      string     // valid unless Kind is Address
 	Address   netip.Addr // valid iff Kind is Address
 }
@@ -92,7 +141,7 @@ func ParseRef(namespace, text string, kinds ...string) (Ref, error) {
 	for _, kind := range kinds {
 		if slices.Contains(words(kind), word) {
 			r := Ref{Kind: kind, Namespace: namespace, Name: parts[1]}
-			if kind == Namespace {
+			if isOfCluster(kind) {
 				r.Namespace = ""
 			}
 			return r, nil

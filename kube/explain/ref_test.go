@@ -42,6 +42,9 @@ func TestParseRef(t *testing.T) {
 	if r, err := ParseRef("shop", "ns/blue", ObjectKinds()...); err != nil || r != (Ref{Kind: Namespace, Name: "blue"}) || r.String() != "namespace blue" {
 		t.Errorf("a namespace: %+v (%v)", r, err)
 	}
+	if r, err := ParseRef("shop", "cnp/no-db", ObjectKinds()...); err != nil || r != (Ref{Kind: ClusterNetworkPolicy, Name: "no-db"}) || r.String() != "clusternetworkpolicy no-db" {
+		t.Errorf("a policy of the cluster: %+v (%v)", r, err)
+	}
 	if _, err := ParseRef("shop", "10.0.0.1", ObjectKinds()...); err == nil {
 		t.Error("an address is an object")
 	}

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/weft-net/weft/kube/ncp"
+	"github.com/weft-net/weft/kube/v1alpha1"
 )
 
 // PrintStatus prints what an object itself says of its network: addresses,
@@ -73,6 +74,10 @@ func conditionsOf(o client.Object) []conditionRow {
 		}
 	}
 	switch o := o.(type) {
+	case *v1alpha1.Supervisor:
+		for _, c := range o.Status.Conditions {
+			out = append(out, conditionRow(c))
+		}
 	case *corev1.Pod:
 		for _, c := range o.Status.Conditions {
 			add(string(c.Type), string(c.Status), c.Reason, c.Message)

@@ -83,6 +83,15 @@ func (r memberRow) Row() []string {
 	return row
 }
 
+// objectRow is any object.
+type objectRow struct{ intent.Object }
+
+func (objectRow) Columns() []string { return []string{"TYPE", "NAME", "PATH"} }
+func (r objectRow) Row() []string {
+	m := r.Meta()
+	return []string{m.ResourceType, m.Name(), m.Path}
+}
+
 // policyRow is one security policy.
 type policyRow struct {
 	p     *intent.SecurityPolicy
