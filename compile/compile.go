@@ -64,8 +64,8 @@ func places(*fact) []string { return nodes() }
 // the Update before. Every problem is a warning: a tree that passed validation
 // always compiles.
 //
-// The result depends on the tree alone. Cost O(what the change touches), and a
-// copy of each top-level map that changes.
+// The result depends on the tree alone. Cost O(what the change touches): see
+// table.Map for what the Sets share.
 func (c *Compiler) Update(tree *intent.Tree, changed []string) (map[string]*table.Set, []intent.Problem) {
 	c.tree = tree
 	if changed == nil {
